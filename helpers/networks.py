@@ -1,0 +1,120 @@
+"""The embedding network, the three towers that train it, and the one that is already trained."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+from helpers.losses import TripletLoss
+
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+
+
+def embedding_network(shape=(28, 28, 1), dimensions=64, filters=(16, 32, 64)):
+    """A small convolutional network that maps images to points on the unit sphere.
+
+    Each entry of `filters` is a stage of two 3 × 3 convolutions with batch normalisation and ReLU; between two stages
+    the picture is halved. The average over all positions, a linear layer and a division by its length follow.
+
+    Args:
+        shape: (height, width, channels) of an image.
+        dimensions: d, of the embedding.
+        filters: width of each stage.
+
+    Returns:
+        An uncompiled `keras.Model`: images (B, height, width, channels) with values 0–255 in (scaling to 0–1 is its
+        first layer), float unit vectors (B, d) out. With the defaults it has 76,624 parameters.
+    """
+    inputs = keras.Input(shape, name="image")
+    x = layers.Rescaling(1 / 255)(inputs)
+    for stage, width in enumerate(filters):
+        if stage > 0:
+            x = layers.MaxPooling2D()(x)  # half the height and width
+        for _ in range(2):
+            x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+            x = layers.BatchNormalization(momentum=0.9)(x)
+            x = layers.ReLU()(x)
+    x = layers.GlobalAveragePooling2D()(x)  # (B, filters[-1])
+    x = layers.Dense(dimensions)(x)  # (B, d)
+    outputs = layers.UnitNormalization(name="embedding", dtype="float32")(x)
+    return keras.Model(inputs, outputs, name="embedding_network")
+
+
+class TripletNet:
+    """Three towers, for anchor, positive and negative, that share one embedding network.
+
+    Args:
+        shape: (height, width, channels) of an image.
+        dimensions: d, of the embedding.
+        pretrained: start from the embedding that ships with the course, instead of random weights.
+        learning_rate: of the Adam optimiser.
+        margin: of the triplet loss.
+
+    Attributes:
+        embedding: the shared network, images (B, height, width, channels) -> unit vectors (B, d).
+        model: the compiled model with three inputs, -> (B, 3, d).
+
+    Raises:
+        ValueError: `pretrained` with another shape or another number of dimensions than the shipped network has.
+    """
+
+    def __init__(self, shape=(28, 28, 1), dimensions=64, pretrained=False, learning_rate=0.001, margin=0.2):
+        self.embedding = load_pretrained() if pretrained else embedding_network(shape, dimensions)
+        if self.embedding.input_shape[1:] != tuple(shape) or self.embedding.output_shape[1] != dimensions:
+            raise ValueError(
+                f"The shipped network embeds images of shape {self.embedding.input_shape[1:]} in "
+                f"{self.embedding.output_shape[1]} dimensions, not {tuple(shape)} in {dimensions}: "
+                "ask for these, or for pretrained=False."
+            )
+        towers = [keras.Input(shape, name=name) for name in ("anchor", "positive", "negative")]
+        stacked = keras.ops.stack([self.embedding(tower) for tower in towers], axis=1)  # (B, 3, d)
+        self.model = keras.Model(towers, stacked, name="triplet_net")
+        self.model.compile(keras.optimizers.Adam(learning_rate), TripletLoss(margin))
+
+    def summary(self):
+        """Print the three towers and the network that they share."""
+        self.model.summary()
+
+
+def embed(model, images, batch_size=500):
+    """Embed images, a batch at a time.
+
+    Args:
+        model: an embedding network.
+        images: array (N, height, width, channels), values 0–255.
+        batch_size: images in memory at once.
+
+    Returns:
+        float32 NumPy array (N, d).
+
+    Raises:
+        ValueError: there are no images, or they do not have the shape that the network expects.
+    """
+    images = np.asarray(images)
+    if len(images) == 0 or images.shape[1:] != model.input_shape[1:]:
+        raise ValueError(f"Expected images of shape (N, {str(model.input_shape[1:])[1:-1]}), got {images.shape}.")
+    return np.asarray(model.predict(images, batch_size=batch_size, verbose=0), dtype="float32")
+
+
+def load_pretrained():
+    """Load the embedding network that ships with the course.
+
+    Returns:
+        A `keras.Model`: uint8 images (N, 28, 28, 1) in, float32 unit vectors (N, d) out. Its recipe, seed and
+        figures are in `helpers/weights/fashion_mnist.json`.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: the file is damaged.
+    """
+    path = WEIGHTS_FOLDER / "fashion_mnist.keras"
+    cure = "Restore the original: `git checkout -- helpers/weights`, or install the course again."
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing. {cure}")
+    recipe = json.loads(path.with_suffix(".json").read_text())
+    if hashlib.sha256(path.read_bytes()).hexdigest() != recipe["sha256"]:
+        raise ValueError(f"{path} is damaged: its sha256 is not the recorded one. {cure}")
+    return keras.saving.load_model(path, safe_mode=True)

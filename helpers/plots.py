@@ -1,0 +1,142 @@
+"""The pictures that recur, each shown with a text for readers who cannot see it.
+
+Importing this module starts no deep-learning framework.
+"""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from IPython.display import Image, display
+
+RIGHT, WRONG = "#0072b2", "#d55e00"  # blue and vermilion: distinct for colour-blind readers too
+CLASS_MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "*")
+
+
+def show(figure, alt):
+    """Display a Matplotlib figure as a PNG with alternative text, then close it.
+
+    Args:
+        figure: a `matplotlib.figure.Figure`.
+        alt: what the figure shows, in a sentence or two, for those who hear it instead of seeing it.
+
+    Raises:
+        ValueError: `alt` is empty.
+    """
+    if not alt.strip():
+        raise ValueError("Say in `alt` what the figure shows.")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight", facecolor="white")
+    plt.close(figure)
+    display(Image(buffer.getvalue(), alt=alt))
+
+
+def show_images(images, titles=None, columns=10, title=None, alt=None):
+    """Show images in a grid, row by row.
+
+    Args:
+        images: array (N, height, width, 1) or (N, height, width) grey, or (N, height, width, 3) colour.
+        titles: a text above each image, N of them.
+        columns: images in a row.
+        title: a text above the whole grid.
+        alt: alternative text; by default made of the titles.
+
+    Raises:
+        ValueError: no images, or not as many titles as images.
+    """
+    images = np.asarray(images)
+    if images.ndim not in (3, 4) or len(images) == 0:
+        raise ValueError(f"images must be (N, height, width[, channels]) with N ≥ 1, not {images.shape}.")
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"{len(images)} images but {len(titles)} titles: give one title for each image.")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.1 * columns, (1.35 if titles is not None else 1.1) * rows), squeeze=False
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+        _draw_image(axis, image)
+        if titles is not None:
+            axis.set_title(str(titles[i]), fontsize=8)
+    if title:
+        figure.suptitle(title)
+    figure.tight_layout()
+    show(figure, alt or f"{len(images)} images" + (f": {', '.join(map(str, titles))}." if titles is not None else "."))
+
+
+def show_retrieval(queries, query_labels, answers, answer_labels, class_names, title, alt, distances=None):
+    """One strip for each query: the query, a gap, then its answers, nearest first; right in blue, wrong in vermilion.
+
+    Right and wrong also differ in the line of the frame, solid or dashed, so that colour is not needed.
+
+    Args:
+        queries: images (n, height, width, channels).
+        query_labels: integers (n,).
+        answers: images (n, k, height, width, channels).
+        answer_labels: integers (n, k).
+        class_names: the name of each label.
+        title: the finding.
+        alt: alternative text.
+        distances: (n, k), written below each answer; `None` writes none.
+    """
+    n, k = np.shape(answer_labels)
+    figure, axes = plt.subplots(n, k + 2, figsize=(1.1 * (k + 2), 1.45 * n), squeeze=False,
+                                width_ratios=[1, 0.25] + [1] * k)  # fmt: skip
+    for row, strip in enumerate(axes):
+        strip[1].axis("off")
+        _draw_image(strip[0], queries[row])
+        strip[0].set_title(class_names[query_labels[row]], fontsize=8, fontweight="bold")
+        for column, axis in enumerate(strip[2:]):
+            _draw_image(axis, answers[row][column])
+            is_right = answer_labels[row][column] == query_labels[row]
+            axis.set_title(class_names[answer_labels[row][column]], fontsize=8, color=RIGHT if is_right else WRONG)
+            for side in axis.spines.values():
+                side.set(visible=True, linewidth=2.5, color=RIGHT if is_right else WRONG,
+                         linestyle="-" if is_right else (0, (2, 1)))  # fmt: skip
+            if distances is not None:
+                axis.set_xlabel(f"{distances[row][column]:.2f}", fontsize=8)
+    figure.suptitle(title)
+    figure.tight_layout()
+    show(figure, alt)
+
+
+def plot_embedding(points, labels, title=None, class_names=None, axis=None, alt=None):
+    """Scatter two-dimensional points, a colour and a marker for each class.
+
+    Args:
+        points: array (N, 2).
+        labels: integers (N,) or (N, 1).
+        title: the finding.
+        class_names: the name of each label, for the legend; by default the labels themselves.
+        axis: a Matplotlib axis to draw on, without legend; by default a new figure is drawn and shown.
+        alt: alternative text of the new figure; by default made of the title and the classes.
+
+    Raises:
+        ValueError: points that are not (N, 2), or not as many labels as points.
+    """
+    points, labels = np.asarray(points), np.asarray(labels).reshape(-1)
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) != len(labels):
+        raise ValueError(f"points must be (N, 2) with N labels, not {points.shape} with {len(labels)} labels.")
+    figure = None
+    if axis is None:
+        figure, axis = plt.subplots(figsize=(7, 6))
+    classes = np.unique(labels)
+    names = [str(c) if class_names is None else class_names[c] for c in classes]
+    for c, name, colour in zip(classes, names, sns.color_palette("tab10", len(classes)), strict=True):
+        chosen = points[labels == c]
+        axis.scatter(*chosen.T, s=8, alpha=0.6, color=colour, marker=CLASS_MARKERS[int(c) % 10], lw=0, label=name)
+    axis.set(xticks=[], yticks=[], title=title or "")
+    if figure is not None:
+        axis.legend(markerscale=2.5, bbox_to_anchor=(1, 1), loc="upper left", frameon=False)
+        show(figure, alt or f"{title or 'Two-dimensional map'}: {len(points)} points of {', '.join(names)}.")
+
+
+def _draw_image(axis, image):
+    image = np.asarray(image)
+    axis.imshow(image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image, cmap="gray_r")
+    axis.set(xticks=[], yticks=[])
+    for side in axis.spines.values():
+        side.set_visible(False)

@@ -1,0 +1,162 @@
+"""Which images form a batch: explicit triplets, or P classes with K images each."""
+
+import keras
+import numpy as np
+
+
+class TripletGenerator:
+    """Draws explicit triplets at random: two images of one class and one image of another.
+
+    Args:
+        seed: of the random draws; `None` draws differently each time.
+    """
+
+    def __init__(self, seed=None):
+        self.seed = seed
+
+    def flow(self, images, labels, batch_size=32):
+        """An endless stream of batches for `TripletNet.model.fit`.
+
+        Args:
+            images: array (N, height, width, channels).
+            labels: integers (N,) or (N, 1); classes with a single image serve as negatives only.
+            batch_size: B, triplets in a batch.
+
+        Returns:
+            A generator of `((anchors, positives, negatives), targets)`: three arrays (B, height, width, channels) of
+            the images' dtype, and float32 zeros (B,), since a triplet needs no target.
+
+        Raises:
+            ValueError: no triplet can be drawn, or the arguments do not fit together.
+        """
+        labels = _check_labels(images, labels)
+        _check_positive_integer("batch_size", batch_size)
+        by_class = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
+        if len(by_class) < 2 or all(len(members) < 2 for members in by_class.values()):
+            raise ValueError(
+                "A triplet needs two images of one class and one of another: give at least two classes, "
+                "one of them with two images."
+            )
+        return self._batches(images, labels, by_class, batch_size)
+
+    def _batches(self, images, labels, by_class, batch_size):
+        rng = np.random.default_rng(self.seed)
+        has_partner = np.isin(labels, [label for label, members in by_class.items() if len(members) >= 2])
+        candidates = np.flatnonzero(has_partner)
+        while True:
+            anchors = rng.choice(candidates, batch_size)
+            positives = [_draw(rng, by_class[labels[i]], lambda j, i=i: j != i) for i in anchors]
+            negatives = [_draw(rng, len(labels), lambda j, i=i: labels[j] != labels[i]) for i in anchors]
+            yield (images[anchors], images[positives], images[negatives]), np.zeros(batch_size, "float32")
+
+
+def _draw(rng, pool, is_allowed):
+    """Draw from `pool` (an array, or a number n for 0 … n − 1) until the draw is allowed."""
+    while True:
+        choice = rng.choice(pool) if isinstance(pool, np.ndarray) else rng.integers(pool)
+        if is_allowed(choice):
+            return choice
+
+
+class BalancedBatches(keras.utils.PyDataset):
+    """Batches of P classes with K images each, so that every batch is full of triplets.
+
+    In every batch the classes are drawn at random, and in every class the images: without replacement until the class
+    is used up, then it is shuffled anew.
+
+    Args:
+        images: array (N, height, width, channels).
+        labels: integers (N,) or (N, 1).
+        classes_per_batch: P.
+        images_per_class: K.
+        batches: batches in an epoch; by default as many as it takes to draw N images.
+        augment: function (images, rng) -> images, applied to every batch; `None` leaves them as they are.
+        seed: of the random draws.
+
+    Each item is a pair: images (P·K, height, width, channels) in the images' dtype, and int labels (P·K,).
+
+    Raises:
+        ValueError: fewer than P classes, a class with fewer than K images, or arguments that do not fit together.
+
+    Source: Hermans, Beyer & Leibe, 2017 (arXiv 1703.07737), "PK batches".
+    """
+
+    def __init__(
+        self, images, labels, classes_per_batch=10, images_per_class=12, batches=None, augment=None, seed=0, **kwargs
+    ):
+        super().__init__(**kwargs)
+        labels = _check_labels(images, labels)
+        for name, value in (("classes_per_batch", classes_per_batch), ("images_per_class", images_per_class)):
+            _check_positive_integer(name, value)
+        by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        if len(by_class) < classes_per_batch:
+            raise ValueError(f"A batch of {classes_per_batch} classes needs as many; there are {len(by_class)}.")
+        smallest = min(len(members) for members in by_class)
+        if smallest < images_per_class:
+            raise ValueError(
+                f"images_per_class is {images_per_class}, but the smallest class has {smallest} images. "
+                "Lower images_per_class, or leave the small classes out."
+            )
+        self.images, self.labels = images, labels
+        self.classes_per_batch, self.images_per_class = classes_per_batch, images_per_class
+        self.augment = augment
+        self.rng = np.random.default_rng(seed)
+        self._by_class = by_class
+        self._queues = [self.rng.permutation(members) for members in by_class]
+        self._batches = batches or max(1, len(labels) // (classes_per_batch * images_per_class))
+
+    def __len__(self):
+        return self._batches
+
+    def __getitem__(self, index):
+        if not 0 <= index < len(self):
+            raise IndexError(f"batch {index} of {len(self)}")
+        classes = self.rng.choice(len(self._by_class), self.classes_per_batch, replace=False)
+        chosen = np.concatenate([self._take(c) for c in classes])  # (P·K,)
+        images = self.images[chosen]
+        if self.augment is not None:
+            images = self.augment(images, self.rng)
+        return images, self.labels[chosen]
+
+    def _take(self, c):
+        if len(self._queues[c]) < self.images_per_class:
+            self._queues[c] = self.rng.permutation(self._by_class[c])
+        taken, self._queues[c] = np.split(self._queues[c], [self.images_per_class])
+        return taken
+
+
+def flip_and_shift(images, rng, pixels=2):
+    """Mirror half of the images left to right, and move the whole batch by up to `pixels` in each direction.
+
+    Args:
+        images: array (B, height, width, channels).
+        rng: a `numpy.random.Generator`.
+        pixels: the largest shift; 0 only mirrors. What moves in from outside is 0.
+
+    Returns:
+        A new array of the same shape and dtype.
+    """
+    mirrored = rng.random(len(images)) < 0.5
+    images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    if pixels == 0:
+        return images
+    height, width = images.shape[1:3]
+    padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
+    down, right = rng.integers(0, 2 * pixels + 1, 2)
+    return padded[:, down : down + height, right : right + width]
+
+
+def _check_labels(images, labels):
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels must be integers (N,) or (N, 1), not {labels.dtype} {labels.shape}.")
+    if len(images) != len(labels):
+        raise ValueError(f"{len(images)} images but {len(labels)} labels: give one label for each image.")
+    return labels
+
+
+def _check_positive_integer(name, value):
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be an integer ≥ 1, not {value!r}.")
