@@ -1,7 +1,12 @@
 """Which images form a batch: explicit triplets, or P classes with K images each."""
 
+import warnings
+
 import keras
 import numpy as np
+
+# Keras warns that it will not shuffle an endless stream. Ours is random from the start.
+warnings.filterwarnings("ignore", "`shuffle=True` was passed, but will be ignored", UserWarning)
 
 
 class TripletGenerator:
