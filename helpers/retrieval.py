@@ -73,7 +73,7 @@ def nearest(query, gallery, k, dist="l2"):
 
     index = faiss.IndexFlat(gallery.shape[1], FAISS_METRICS[dist])
     index.add(gallery)
-    fetched = min(k + CANDIDATES, len(gallery))
+    fetched = min(int(k) + CANDIDATES, len(gallery))  # FAISS takes no NumPy integer
     tolerance = _rounding_error(query, gallery, dist)
     distances = np.empty((len(query), k), np.float32)
     indices = np.empty((len(query), k), np.int64)

@@ -31,7 +31,9 @@ def random(*shape):
 
 def triplet_loss(margin, distance, reducer):
     smooth = margin == "soft"
-    return losses.TripletMarginLoss(0 if smooth else margin, smooth_loss=smooth, distance=distance, reducer=reducer)
+    return losses.TripletMarginLoss(
+        0 if smooth else margin, smooth_loss=smooth, distance=distance, reducer=reducer
+    )
 
 
 def nearest_farther_negatives(embeddings, labels, distance):
@@ -87,7 +89,12 @@ def loss_cases():
                     "gradient": leaf.grad.tolist(),
                 }
             )
-    return {"embeddings": embeddings.tolist(), "labels": LABELS, "triplets": triplets.tolist(), "cases": cases}
+    return {
+        "embeddings": embeddings.tolist(),
+        "labels": LABELS,
+        "triplets": triplets.tolist(),
+        "cases": cases,
+    }
 
 
 class WithRecall(AccuracyCalculator):
@@ -115,7 +122,9 @@ def metric_cases():
         names = ["recall_at_1", "recall_at_5"]
         if dist == "l2":
             names += ["r_precision", "mean_average_precision_at_r"]
-        calculator = WithRecall(names, k="max_bin_count", knn_func=CustomKNN(distance), device=torch.device("cpu"))
+        calculator = WithRecall(
+            names, k="max_bin_count", knn_func=CustomKNN(distance), device=torch.device("cpu")
+        )
         results[dist] = {
             "gallery": calculator.get_accuracy(query, query_labels, gallery, gallery_labels),
             "leave-one-out": calculator.get_accuracy(gallery, gallery_labels),

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import keras
 import numpy as np
 
 REFERENCE = json.loads(Path(__file__).with_name("reference.json").read_text())
@@ -11,6 +10,8 @@ REFERENCE = json.loads(Path(__file__).with_name("reference.json").read_text())
 
 def value_and_gradient(function, x, dtype="float32"):
     """`function(x)`, a scalar, and its gradient with respect to the array `x`, both as float64 NumPy."""
+    import keras  # only here, so that the tests of the metrics start no framework
+
     x = keras.ops.convert_to_tensor(x, dtype)
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -35,4 +36,6 @@ def value_and_gradient(function, x, dtype="float32"):
 
 
 def numpy(tensor):
+    import keras
+
     return keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32")).astype(np.float64)

@@ -31,13 +31,16 @@ def exercise_1(best_shape):
 def exercise_2(draw_triplets):
     labels = np.array([3, 0, 0, 7, 3, 0, 3, 9, 0, 7])  # unsorted; sizes: 0 four, 3 three, 7 two, 9 one
     count = 24_000
-    drawn = np.asarray(draw_triplets(labels, count, np.random.default_rng(0)))
+    rng = _CountedRng(np.random.default_rng(0))
+    drawn = np.asarray(draw_triplets(labels, count, rng))
     assert drawn.shape == (count, 3), f"the array should have shape ({count}, 3), not {drawn.shape}."
     assert np.issubdtype(drawn.dtype, np.integer), f"indices are integers, not {drawn.dtype}."
     assert drawn.min() >= 0 and drawn.max() < len(labels), "an index lies outside the labels."
     a, p, n = drawn.T
     assert (labels[a] != 9).all(), "an image that is alone in its class was drawn as an anchor."
-    assert (labels[a] == labels[p]).all(), "a positive has another class than its anchor; are the labels sorted for you?"
+    assert (labels[a] == labels[p]).all(), (
+        "a positive has another class than its anchor; labels need not be sorted."
+    )
     assert (a != p).all(), "an image is its own positive."
     assert (labels[a] != labels[n]).all(), "a negative has its anchor's class."
     assert (labels[n] == 9).any(), "an image that is alone in its class was never a negative."
@@ -46,10 +49,24 @@ def exercise_2(draw_triplets):
         others = np.flatnonzero(labels == labels[image])
         _assert_even(p[a == image], others[others != image], f"positives of image {image}")
         _assert_even(n[a == image], np.flatnonzero(labels != labels[image]), f"negatives of image {image}")
+    assert rng.calls < 1000, (
+        f"you asked `rng` {rng.calls:,} times for {count:,} triplets: draw arrays, without a loop."
+    )
     again = np.asarray(draw_triplets(labels, count, np.random.default_rng(1)))
     assert (again != drawn).any(), "another rng draws the same triplets: take all random numbers from `rng`."
     same = np.asarray(draw_triplets(labels, count, np.random.default_rng(0)))
     assert (same == drawn).all(), "the same rng draws other triplets: take all random numbers from `rng`."
+
+
+class _CountedRng:
+    """A random generator that counts how often it is asked."""
+
+    def __init__(self, rng):
+        self.rng, self.calls = rng, 0
+
+    def __getattr__(self, name):
+        self.calls += 1
+        return getattr(self.rng, name)
 
 
 def _assert_even(drawn, allowed, what):
@@ -70,7 +87,9 @@ def exercise_3(semi_hard_triplets):
     for margin in (0.25, 1.0):
         expected = _semi_hard(distances, labels, margin)
         found = np.asarray(semi_hard_triplets(distances, labels, margin))
-        assert found.ndim == 2 and found.shape[1] == 3, f"the array should have shape (T, 3), not {found.shape}."
+        assert found.ndim == 2 and found.shape[1] == 3, (
+            f"the array should have shape (T, 3), not {found.shape}."
+        )
         rows, right = {tuple(map(int, row)) for row in found}, {tuple(row) for row in expected}
         for i, j, k in sorted(rows - right):
             row = f"({i}, {j}, {k}) should not be there"
@@ -82,7 +101,9 @@ def exercise_3(semi_hard_triplets):
             assert far < near + margin, f"{row}: d_an = {far} is not below d_ap + margin = {near + margin}."
         assert not right - rows, f"{sorted(right - rows)[0]} is missing, with margin {margin}."
         assert len(found) == len(expected), "a triplet is there more than once."
-        assert np.array_equal(found, expected), "all are there, but not ordered by anchor, positive, negative."
+        assert np.array_equal(found, expected), (
+            "all are there, but not ordered by anchor, positive, negative."
+        )
     column = np.asarray(semi_hard_triplets(distances, labels[:, None], 0.25))
     flat = _semi_hard(distances, labels, 0.25)
     assert np.array_equal(column, flat), "labels of shape (B, 1) give another result: flatten them first."

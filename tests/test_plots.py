@@ -1,0 +1,205 @@
+import io
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from helpers import plots
+from helpers.plots import plot_embedding, show, show_images, show_retrieval
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (7, 6, 5, 1), dtype=np.uint8)
+
+
+@pytest.fixture
+def displayed(monkeypatch):
+    """The pictures that a notebook would show."""
+    pictures = []
+    monkeypatch.setattr(plots, "display", pictures.append)
+    return pictures
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The figures, still open, and their alternative texts."""
+    figures = []
+    monkeypatch.setattr(plots, "show", lambda figure, alt: figures.append((figure, alt)))
+    yield figures
+    plt.close("all")
+
+
+# show
+
+
+def test_figure_is_shown_as_png_with_alt_text_and_closed(displayed):
+    figure, axis = plt.subplots()
+    axis.plot([0, 1])
+    show(figure, "a rising line")
+    (picture,) = displayed
+    data, metadata = picture._repr_png_()
+    assert metadata["alt"] == "a rising line"
+    pixels = plt.imread(io.BytesIO(data if isinstance(data, bytes) else __import__("base64").b64decode(data)))
+    assert pixels.std() > 0
+    assert (pixels[0, 0, :3] == 1).all()  # white, whatever the notebook's theme
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("alt", ["", "  \n"])
+def test_empty_alt_text_is_refused(displayed, alt):
+    with pytest.raises(ValueError, match="Say in `alt` what the figure shows"):
+        show(plt.figure(), alt)
+    assert displayed == []
+    plt.close("all")
+
+
+# show_images
+
+
+@pytest.mark.parametrize(("columns", "grid"), [(10, (1, 7)), (3, (3, 3)), (7, (1, 7)), (1, (7, 1))])
+def test_images_fill_the_grid_row_by_row(shown, columns, grid):
+    show_images(IMAGES, columns=columns)
+    figure, _ = shown[0]
+    rows, across = figure.axes[0].get_gridspec().get_geometry()
+    assert (rows, across) == grid
+    for axis, image in zip(figure.axes, IMAGES, strict=False):
+        assert (axis.images[0].get_array() == image[..., 0]).all()
+    assert all(not axis.images for axis in figure.axes[7:])
+    assert all(not axis.axison for axis in figure.axes)
+
+
+def test_titles_stand_above_the_images_and_in_the_alt_text(shown):
+    show_images(IMAGES[:3], titles=["bag", 2, "coat"], title="Three")
+    figure, alt = shown[0]
+    assert [axis.get_title() for axis in figure.axes] == ["bag", "2", "coat"]
+    assert figure.get_suptitle() == "Three"
+    assert alt == "3 images: bag, 2, coat."
+
+
+def test_titles_may_be_an_array(shown):
+    show_images(IMAGES[:2], titles=np.array([4, 5]))
+    assert shown[0][1] == "2 images: 4, 5."
+
+
+def test_alt_text_of_images_without_titles_and_of_ones_own(shown):
+    show_images(IMAGES)
+    show_images(IMAGES, titles=list("abcdefg"), alt="seven letters")
+    assert [alt for _, alt in shown] == ["7 images.", "seven letters"]
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5), (2, 6, 5, 1), (2, 6, 5, 3)])
+def test_grey_and_colour_images_are_drawn(displayed, shape):
+    show_images(np.zeros(shape, np.uint8))
+    assert len(displayed) == 1
+
+
+@pytest.mark.parametrize("images", [np.zeros((0, 6, 5, 1)), np.zeros((6, 5)), np.zeros(5), []])
+def test_no_images_are_refused(images):
+    with pytest.raises(ValueError, match="images must be "):
+        show_images(images)
+
+
+def test_as_many_titles_as_images():
+    with pytest.raises(ValueError, match="7 images but 2 titles"):
+        show_images(IMAGES, titles=["a", "b"])
+
+
+# show_retrieval
+
+
+def retrieval_strips(**kwargs):
+    show_retrieval(
+        IMAGES[:2], [0, 1], IMAGES[:6].reshape(2, 3, 6, 5, 1), np.array([[0, 1, 0], [0, 1, 1]]),
+        ["bag", "coat"], title="Two queries", alt="strips", **kwargs,
+    )  # fmt: skip
+
+
+def test_strip_shows_query_gap_and_answers(shown):
+    retrieval_strips()
+    figure, alt = shown[0]
+    assert (figure.get_suptitle(), alt) == ("Two queries", "strips")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ["bag", "", "bag", "coat", "bag", "coat", "", "bag", "coat", "coat"]
+    assert [len(axis.images) for axis in figure.axes] == [1, 0, 1, 1, 1] * 2
+    assert (figure.axes[2].images[0].get_array() == IMAGES[0, ..., 0]).all()
+    assert (figure.axes[9].images[0].get_array() == IMAGES[5, ..., 0]).all()
+
+
+def test_right_and_wrong_differ_in_colour_and_in_line(shown):
+    retrieval_strips()
+    figure, _ = shown[0]
+    is_right = [True, False, True, False, True, True]
+    answers = [axis for i, axis in enumerate(figure.axes) if i % 5 >= 2]
+    for axis, right in zip(answers, is_right, strict=True):
+        for side in axis.spines.values():
+            assert side.get_visible()
+            assert to_hex(side.get_edgecolor()) == (plots.RIGHT if right else plots.WRONG)
+            assert (side.get_linestyle() == "-") == right
+        assert axis.title.get_color() == (plots.RIGHT if right else plots.WRONG)
+
+
+def test_distances_stand_below_the_answers(shown):
+    retrieval_strips()
+    retrieval_strips(distances=np.array([[0.1, 0.2, 0.345], [1, 2, 3]]))
+    without, with_distances = ([axis.get_xlabel() for axis in figure.axes] for figure, _ in shown)
+    assert set(without) == {""}
+    assert [text for text in with_distances if text] == ["0.10", "0.20", "0.34", "1.00", "2.00", "3.00"]
+
+
+def test_single_strip_with_a_single_answer(displayed):
+    show_retrieval(IMAGES[:1], [0], IMAGES[None, 1:2], [[1]], ["bag", "coat"], "One", "one strip")
+    assert displayed[0]._repr_png_()[1]["alt"] == "one strip"
+
+
+# plot_embedding
+
+POINTS = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 0.0], [3.0, 1.0]])
+
+
+@pytest.mark.parametrize("labels", [[2, 7, 2, 7], [[2], [7], [2], [7]]])
+def test_points_are_grouped_by_class(shown, labels):
+    plot_embedding(POINTS, np.array(labels), title="Two classes")
+    figure, alt = shown[0]
+    (axis,) = figure.axes
+    assert axis.get_title() == "Two classes"
+    assert [collection.get_offsets().tolist() for collection in axis.collections] == [
+        POINTS[::2].tolist(),
+        POINTS[1::2].tolist(),
+    ]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["2", "7"]
+    assert alt == "Two classes: 4 points of 2, 7."
+
+
+def test_classes_differ_in_colour_and_in_marker(shown):
+    plot_embedding(np.zeros((10, 2)), np.arange(10))
+    scattered = shown[0][0].axes[0].collections
+    assert len({to_hex(collection.get_facecolor()[0]) for collection in scattered}) == 10
+    assert len({collection.get_paths()[0].vertices.tobytes() for collection in scattered}) == 10
+
+
+def test_class_names_and_own_alt_text(shown):
+    plot_embedding(POINTS, [0, 1, 0, 1], class_names=("bag", "coat"))
+    plot_embedding(POINTS, [0, 1, 0, 1], alt="a zigzag")
+    assert [text.get_text() for text in shown[0][0].axes[0].get_legend().get_texts()] == ["bag", "coat"]
+    assert [alt for _, alt in shown] == ["Two-dimensional map: 4 points of bag, coat.", "a zigzag"]
+
+
+def test_given_axis_is_drawn_on_and_not_shown(shown):
+    _, axes = plt.subplots(1, 2)
+    plot_embedding(POINTS, [0, 1, 0, 1], title="left", axis=axes[0])
+    assert shown == []
+    assert len(axes[0].collections) == 2
+    assert axes[0].get_title() == "left"
+    assert axes[0].get_legend() is None
+    assert len(axes[1].collections) == 0
+
+
+@pytest.mark.parametrize(
+    ("points", "labels"), [(np.zeros((4, 3)), [0] * 4), (np.zeros(4), [0] * 4), (np.zeros((4, 2)), [0] * 3)]
+)
+def test_points_must_be_two_dimensional_with_a_label_each(points, labels):
+    with pytest.raises(ValueError, match=r"points must be \(N, 2\) with N labels"):
+        plot_embedding(points, labels)

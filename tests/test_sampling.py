@@ -1,0 +1,307 @@
+from collections import Counter
+from itertools import islice, product
+
+import numpy as np
+import pytest
+
+from helpers.sampling import BalancedBatches, TripletGenerator, flip_and_shift
+
+
+def numbered_images(count, dtype="uint8"):
+    """Images (count, 4, 3, 1) whose pixels all hold the image's own index."""
+    return np.broadcast_to(np.arange(count, dtype=dtype)[:, None, None, None], (count, 4, 3, 1)).copy()
+
+
+def indices_of(images):
+    return images[:, 0, 0, 0].astype(int)
+
+
+LABELS = np.array([3, 3, 3, 3, 5, 5, 5, 8, 8, 9])  # class 9 has a single image
+
+
+def draw_triplets(labels=LABELS, batches=20, batch_size=16, seed=0):
+    stream = TripletGenerator(seed).flow(numbered_images(len(labels)), labels, batch_size)
+    drawn = [[indices_of(part) for part in inputs] for inputs, _ in islice(stream, batches)]
+    return np.concatenate(drawn, axis=1)  # (3, batches · batch_size)
+
+
+# TripletGenerator
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_positive_is_another_image_of_the_class_and_negative_of_another_class(shape):
+    anchors, positives, negatives = draw_triplets(LABELS.reshape(shape))
+    assert (LABELS[anchors] == LABELS[positives]).all()
+    assert (anchors != positives).all()
+    assert (LABELS[anchors] != LABELS[negatives]).all()
+
+
+def test_every_image_serves_and_a_singleton_only_as_negative():
+    anchors, positives, negatives = draw_triplets()
+    assert set(anchors) == set(positives) == set(range(9))
+    assert set(negatives) == set(range(10))
+
+
+def test_anchors_are_drawn_evenly():
+    anchors, _, _ = draw_triplets(np.repeat([0, 1], [30, 10]), batches=50, batch_size=80)
+    counts = np.bincount(anchors, minlength=40)
+    assert counts.min() > 60
+    assert counts.max() < 150  # 100 each is expected
+
+
+def test_two_classes_of_which_one_has_a_single_image_are_enough():
+    anchors, positives, negatives = draw_triplets(np.array([0, 0, 1]), batches=1, batch_size=6)
+    assert set(anchors) | set(positives) == {0, 1}
+    assert set(negatives) == {2}
+
+
+def test_triplet_batch_has_the_images_shape_and_dtype():
+    images = np.zeros((6, 5, 4, 3), "float16")
+    inputs, targets = next(TripletGenerator().flow(images, [0, 0, 0, 1, 1, 1], batch_size=7))
+    assert isinstance(inputs, tuple)
+    assert [(part.shape, part.dtype) for part in inputs] == [((7, 5, 4, 3), np.dtype("float16"))] * 3
+    assert (targets.shape, targets.dtype) == ((7,), np.dtype("float32"))
+    assert (targets == 0).all()
+
+
+def test_default_triplet_batch_holds_32():
+    inputs, _ = next(TripletGenerator().flow(numbered_images(4), [0, 0, 1, 1]))
+    assert len(inputs[0]) == 32
+
+
+def test_seed_repeats_the_triplets():
+    assert (draw_triplets(seed=4) == draw_triplets(seed=4)).all()
+    assert (draw_triplets(seed=4) != draw_triplets(seed=5)).any()
+    assert (draw_triplets(seed=None) != draw_triplets(seed=None)).any()
+
+
+def test_triplet_batches_differ_within_a_stream():
+    first, second = islice(TripletGenerator(0).flow(numbered_images(10), LABELS), 2)
+    assert (first[0][0] != second[0][0]).any()
+
+
+@pytest.mark.parametrize(
+    "labels", [[1, 1, 1], [0, 1, 2], [0], []], ids=["one class", "singletons", "one image", "no images"]
+)
+def test_labels_without_triplets_are_refused_at_once(labels):
+    message = (
+        "^A triplet needs two images of one class and one of another: give at least two classes, "
+        "one of them with two images.$"
+    )
+    with pytest.raises(ValueError, match=message):
+        TripletGenerator().flow(numbered_images(len(labels)), np.array(labels, int))
+
+
+# What both samplers refuse
+
+each_sampler = pytest.mark.parametrize(
+    "sample",
+    [TripletGenerator().flow, lambda images, labels: BalancedBatches(images, labels, 2, 2)],
+    ids=["TripletGenerator", "BalancedBatches"],
+)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.zeros((4, 2), int),
+        np.array([0.0, 0.0, 1.0, 1.0]),
+        np.eye(4, dtype=int),
+        np.array(1),
+        np.array(list("aabb")),
+    ],
+    ids=["(4, 2)", "floats", "one-hot", "a number", "text"],
+)
+@each_sampler
+def test_labels_that_are_not_integers_of_one_axis_are_refused(sample, labels):
+    with pytest.raises(ValueError, match=r"labels must be integers \(N,\) or \(N, 1\), not \S+ \("):
+        sample(numbered_images(4), labels)
+
+
+@each_sampler
+def test_images_and_labels_must_be_as_many(sample):
+    with pytest.raises(ValueError, match="^5 images but 4 labels: give one label for each image.$"):
+        sample(numbered_images(5), [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.0, "3", None])
+def test_sizes_must_be_positive_integers(value):
+    images, labels = numbered_images(4), [0, 0, 1, 1]
+    with pytest.raises(ValueError, match=f"^batch_size must be an integer ≥ 1, not {value!r}.$"):
+        TripletGenerator().flow(images, labels, value)
+    with pytest.raises(ValueError, match=f"^classes_per_batch must be an integer ≥ 1, not {value!r}.$"):
+        BalancedBatches(images, labels, value, 2)
+    with pytest.raises(ValueError, match=f"^images_per_class must be an integer ≥ 1, not {value!r}.$"):
+        BalancedBatches(images, labels, 2, value)
+
+
+def test_sizes_may_be_one_or_numpy_integers():
+    images, labels = numbered_images(4), np.array([0, 0, 1, 1])
+    assert len(next(TripletGenerator().flow(images, labels, 1))[1]) == 1
+    assert len(BalancedBatches(images, labels, np.int64(1), 1)[0][1]) == 1
+
+
+# BalancedBatches
+
+COUNTS = {2: 7, 4: 6, 5: 9, 7: 6, 11: 12}  # images of each class
+BALANCED_LABELS = np.random.default_rng(0).permutation(np.repeat(list(COUNTS), list(COUNTS.values())))
+
+
+def balanced(classes=3, images=2, **kwargs):
+    return BalancedBatches(numbered_images(len(BALANCED_LABELS)), BALANCED_LABELS, classes, images, **kwargs)
+
+
+@pytest.mark.parametrize(("classes", "images"), [(3, 2), (5, 6), (1, 1), (2, 5)])
+def test_batch_holds_p_classes_with_k_different_images_each(classes, images):
+    for x, labels in balanced(classes, images, batches=8):
+        chosen = indices_of(x)
+        assert (BALANCED_LABELS[chosen] == labels).all()
+        assert sorted(Counter(labels.tolist()).values()) == [images] * classes
+        assert len(set(chosen)) == classes * images
+
+
+def test_every_class_takes_part():
+    seen = {int(label) for _, labels in balanced(2, 2, batches=20) for label in labels}
+    assert seen == set(COUNTS)
+
+
+def test_images_of_a_class_repeat_only_when_too_few_are_left():
+    drawn = {label: [] for label in COUNTS}
+    for x, labels in balanced(5, 2, batches=30):
+        for index, label in zip(indices_of(x), labels, strict=True):
+            drawn[int(label)].append(int(index))
+    for label, count in COUNTS.items():
+        per_round = count // 2 * 2  # a round ends when fewer than K = 2 images are left
+        rounds = [drawn[label][i : i + per_round] for i in range(0, len(drawn[label]), per_round)]
+        assert len(rounds) >= 5
+        assert all(len(set(one)) == len(one) for one in rounds)
+        assert rounds[0] != rounds[1]  # shuffled anew
+        if count % 2:
+            assert len(set(drawn[label])) == count  # the image left over comes in another round
+        else:
+            assert all(len(set(one)) == count for one in rounds[:-1])
+
+
+def test_an_epoch_draws_about_n_images():
+    assert len(balanced(3, 2)) == 40 // 6
+    assert len(balanced(5, 6)) == 1
+    assert len(balanced(3, 2, batches=11)) == 11
+    few = BalancedBatches(numbered_images(4), [0, 0, 1, 1], 2, 2)
+    assert len(few) == len(list(few)) == 1
+    assert len(BalancedBatches(numbered_images(3), [0, 0, 0], 1, 2)) == 1
+
+
+def test_default_batch_is_ten_classes_with_twelve_images():
+    labels = np.repeat(np.arange(10), 20)
+    batches = BalancedBatches(numbered_images(200), labels)
+    assert len(batches) == 1
+    assert Counter(batches[0][1].tolist()) == dict.fromkeys(range(10), 12)
+
+
+def test_index_outside_the_epoch_is_refused():
+    batches = balanced(batches=3)
+    assert len(list(batches)) == 3
+    for index in (3, -1):
+        with pytest.raises(IndexError, match=f"^batch {index} of 3$"):
+            batches[index]
+
+
+def test_balanced_batch_has_the_images_dtype_and_flat_labels():
+    images = numbered_images(4, "float16")
+    x, labels = BalancedBatches(images, np.array([[0], [0], [1], [1]]), 2, 2)[0]
+    assert (x.shape, x.dtype) == ((4, 4, 3, 1), np.dtype("float16"))
+    assert (labels.shape, labels.dtype.kind) == ((4,), "i")
+
+
+def test_augment_gets_every_batch_and_the_generator():
+    calls = []
+
+    def augment(images, rng):
+        calls.append(images)
+        return images + rng.integers(1, 2)
+
+    batches = balanced(augment=augment, batches=4)
+    for i, (x, _) in enumerate(batches):
+        assert (x == calls[i] + 1).all()
+    assert len(calls) == 4
+    assert isinstance(batches.rng, np.random.Generator)
+
+
+def test_balanced_batches_repeat_with_their_seed():
+    def labels(**kwargs):
+        return [(indices_of(x).tolist(), y.tolist()) for x, y in balanced(**kwargs)]
+
+    assert labels(seed=1) == labels(seed=1)
+    assert labels(seed=1) != labels(seed=2)
+    assert labels() == labels(seed=0)
+    assert labels(seed=None) != labels(seed=None)
+
+
+def test_balanced_batches_change_from_epoch_to_epoch():
+    batches = balanced(batches=2)
+    assert [y.tolist() for _, y in batches] != [y.tolist() for _, y in batches]
+
+
+def test_dataset_options_reach_keras():
+    assert balanced(workers=2, use_multiprocessing=False).workers == 2
+
+
+def test_too_few_classes_are_refused():
+    with pytest.raises(ValueError, match="^A batch of 6 classes needs as many; there are 5.$"):
+        balanced(classes=6)
+
+
+def test_too_small_a_class_is_refused():
+    message = (
+        "^images_per_class is 7, but the smallest class has 6 images. "
+        "Lower images_per_class, or leave the small classes out.$"
+    )
+    with pytest.raises(ValueError, match=message):
+        balanced(images=7)
+    balanced(classes=5, images=6)
+
+
+# flip_and_shift
+
+
+def shifted(images, down, right, pixels):
+    height, width = images.shape[1:3]
+    padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
+    return padded[:, down : down + height, right : right + width]
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 3])
+def test_batch_is_moved_together_and_half_of_it_mirrored(pixels):
+    rng = np.random.default_rng(0)
+    images = rng.integers(1, 255, (40, 6, 9, 2), dtype=np.uint8)
+    original = images.copy()
+    moves, mirrored = [], 0
+    for _ in range(60):
+        result = flip_and_shift(images, rng, pixels)
+        assert (result.shape, result.dtype) == (images.shape, images.dtype)
+        for down, right in product(range(2 * pixels + 1), repeat=2):
+            plain = (result == shifted(images, down, right, pixels)).all(axis=(1, 2, 3))
+            flipped = (result == shifted(images[:, :, ::-1], down, right, pixels)).all(axis=(1, 2, 3))
+            if (plain | flipped).all():
+                moves.append((down - pixels, right - pixels))
+                mirrored += flipped.sum()
+    assert len(moves) == 60
+    assert {down for down, _ in moves} == {right for _, right in moves} == set(range(-pixels, pixels + 1))
+    assert 0.45 < mirrored / (60 * 40) < 0.55
+    assert (images == original).all()
+
+
+def test_default_shift_is_two_pixels():
+    images = np.ones((1, 8, 8, 1), np.float32)
+    rng = np.random.default_rng(0)
+    empty_rows = {int((flip_and_shift(images, rng)[0, :, 4, 0] == 0).sum()) for _ in range(60)}
+    assert empty_rows == {0, 1, 2}
+
+
+def test_shift_of_zero_only_mirrors():
+    images = np.random.default_rng(0).random((50, 4, 5, 1))
+    result = flip_and_shift(images, np.random.default_rng(1), pixels=0)
+    plain = (result == images).all(axis=(1, 2, 3))
+    flipped = (result == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (plain != flipped).all()
+    assert 10 < flipped.sum() < 40

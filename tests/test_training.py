@@ -1,0 +1,133 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from helpers import training
+from helpers.losses import BatchAllTripletLoss
+from helpers.metrics import recall_at_k
+from helpers.networks import embed
+from helpers.training import RecallCallback, describe_device, one_cycle
+
+# describe_device
+
+
+def with_devices(monkeypatch, gpus=(), tpus=()):
+    devices = {"gpu": list(gpus), "tpu": list(tpus)}
+    monkeypatch.setattr(keras.distribution, "list_devices", devices.__getitem__)
+    monkeypatch.setattr(training.os, "cpu_count", lambda: 6)
+    return describe_device()
+
+
+def test_device_without_an_accelerator(monkeypatch):
+    expected = f"{keras.backend.backend()} backend · no GPU, 6 CPU cores · float32"
+    assert with_devices(monkeypatch) == expected
+
+
+def test_device_with_accelerators(monkeypatch):
+    described = with_devices(monkeypatch, gpus=["gpu:0", "gpu:1"], tpus=["tpu:0"])
+    assert "· gpu:0, gpu:1, tpu:0, 6 CPU cores ·" in described
+
+
+def test_device_names_the_precision(monkeypatch):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        assert with_devices(monkeypatch).endswith("· mixed_bfloat16")
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+
+
+def test_real_device_is_described_in_one_line():
+    assert describe_device().count("·") == 2
+    assert "\n" not in describe_device()
+
+
+# one_cycle
+
+
+def rates(peak, steps):
+    schedule = one_cycle(peak, steps)
+    return np.array([float(schedule(step)) for step in range(steps + 1)])
+
+
+def test_rate_rises_for_a_quarter_and_falls_along_a_cosine():
+    rate = rates(0.3, 40)
+    for step in range(11):
+        assert rate[step] == pytest.approx(0.03 + 0.27 * step / 10, rel=1e-5)
+    for step in range(10, 41):
+        assert rate[step] == pytest.approx(
+            0.3 * (1 + math.cos(math.pi * (step - 10) / 30)) / 2, rel=1e-4, abs=1e-7
+        )
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 7])
+def test_short_trainings_end_at_zero_too(steps):
+    rate = rates(0.1, steps)
+    assert np.isfinite(rate).all()
+    assert rate.max() <= 0.1 + 1e-7
+    assert rate[-1] == pytest.approx(0, abs=1e-7)
+
+
+def test_optimiser_takes_the_schedule():
+    optimizer = keras.optimizers.Adam(one_cycle(0.1, 8))
+    assert float(optimizer.learning_rate) == pytest.approx(0.01)
+
+
+# RecallCallback
+
+
+@pytest.fixture
+def task():
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 8)
+    points = (rng.normal(size=(3, 4))[labels] + 0.5 * rng.normal(size=(24, 4))).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.SGD(0.05), BatchAllTripletLoss())
+    return model, points, labels
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_recall_is_measured_after_every_epoch(task, k):
+    model, points, labels = task
+    history = model.fit(
+        points, labels, epochs=3, verbose=0, callbacks=[RecallCallback(points, labels, k)]
+    ).history
+    recalls = history[f"val_recall_at_{k}"]
+    assert len(recalls) == 3
+    assert recalls[-1] == recall_at_k(embed(model, points), labels, k=k)[k]
+
+
+def test_recall_at_1_is_the_default(task):
+    model, points, labels = task
+    history = model.fit(
+        points, labels, verbose=0, callbacks=[RecallCallback(points, labels[:, None])]
+    ).history
+    assert "val_recall_at_1" in history
+
+
+def test_another_network_may_be_measured(task):
+    model, points, labels = task
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    callback = RecallCallback(points, labels, embedding=other)
+    history = model.fit(points, labels, verbose=0, callbacks=[callback]).history
+    assert history["val_recall_at_1"] == [recall_at_k(embed(other, points), labels, k=1)[1]]
+
+
+def test_checkpoint_finds_the_recall(task, tmp_path):
+    model, points, labels = task
+    path = tmp_path / "best.keras"
+    checkpoint = keras.callbacks.ModelCheckpoint(
+        path, monitor="val_recall_at_1", mode="max", save_best_only=True
+    )
+    model.fit(points, labels, verbose=0, callbacks=[RecallCallback(points, labels), checkpoint])
+    loaded = keras.saving.load_model(path, safe_mode=True)
+    np.testing.assert_allclose(embed(loaded, points), embed(model, points), atol=1e-6)
+
+
+def test_callback_without_logs_is_harmless(task):
+    model, points, labels = task
+    callback = RecallCallback(points, labels)
+    callback.set_model(model)
+    callback.on_epoch_end(0)
