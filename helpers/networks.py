@@ -76,7 +76,7 @@ class TripletNet:
 
     def summary(self):
         """Print the three towers and the network that they share."""
-        self.model.summary()
+        self.model.summary(print_fn=print)  # plain text: Keras's coloured table leaves control characters in notebooks
 
 
 def embed(model, images, batch_size=500):

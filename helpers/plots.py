@@ -83,7 +83,7 @@ def show_retrieval(queries, query_labels, answers, answer_labels, class_names, t
         distances: (n, k), written below each answer; `None` writes none.
     """
     n, k = np.shape(answer_labels)
-    figure, axes = plt.subplots(n, k + 2, figsize=(1.1 * (k + 2), 1.45 * n), squeeze=False,
+    figure, axes = plt.subplots(n, k + 2, figsize=(1.1 * (k + 2), 1.65 * n), squeeze=False,
                                 width_ratios=[1, 0.25] + [1] * k)  # fmt: skip
     for row, strip in enumerate(axes):
         strip[1].axis("off")
@@ -95,7 +95,7 @@ def show_retrieval(queries, query_labels, answers, answer_labels, class_names, t
             axis.set_title(class_names[answer_labels[row][column]], fontsize=8, color=RIGHT if is_right else WRONG)
             for side in axis.spines.values():
                 side.set(visible=True, linewidth=2.5, color=RIGHT if is_right else WRONG,
-                         linestyle="-" if is_right else (0, (2, 1)))  # fmt: skip
+                         capstyle="butt", linestyle="-" if is_right else (0, (2, 1)))  # fmt: skip
             if distances is not None:
                 axis.set_xlabel(f"{distances[row][column]:.2f}", fontsize=8)
     figure.suptitle(title)

@@ -99,7 +99,7 @@ class BalancedBatches(keras.utils.PyDataset):
         smallest = min(len(members) for members in by_class)
         if smallest < images_per_class:
             raise ValueError(
-                f"images_per_class is {images_per_class}, but the smallest class has {smallest} images. "
+                f"images_per_class is {images_per_class}, but the smallest class has {smallest}. "
                 "Lower images_per_class, or leave the small classes out."
             )
         self.images, self.labels = images, labels

@@ -375,11 +375,12 @@ def test_nan_is_refused(metric):
 @each_metric
 def test_empty_sets_are_refused(metric):
     query, query_labels, gallery, gallery_labels = random_sets()
-    with pytest.raises(ValueError, match="."):
+    message = "is empty|No query has an item|so k cannot be"
+    with pytest.raises(ValueError, match=message):
         metric(query[:0], query_labels[:0], gallery, gallery_labels)
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=message):
         metric(query, query_labels, gallery[:0], gallery_labels[:0])
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=message):
         metric(query[:1], query_labels[:1])
 
 

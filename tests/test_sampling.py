@@ -120,7 +120,7 @@ def test_labels_that_are_not_integers_of_one_axis_are_refused(sample, labels):
 
 @each_sampler
 def test_images_and_labels_must_be_as_many(sample):
-    with pytest.raises(ValueError, match="^5 images but 4 labels: give one label for each image.$"):
+    with pytest.raises(ValueError, match=r"^5 images but 4 labels: give one label for each image.$"):
         sample(numbered_images(5), [0, 0, 1, 1])
 
 
@@ -247,7 +247,7 @@ def test_dataset_options_reach_keras():
 
 
 def test_too_few_classes_are_refused():
-    with pytest.raises(ValueError, match="^A batch of 6 classes needs as many; there are 5.$"):
+    with pytest.raises(ValueError, match=r"^A batch of 6 classes needs as many; there are 5.$"):
         balanced(classes=6)
 
 

@@ -8,7 +8,7 @@ from helpers.metrics import recall_at_k
 
 
 @exercise(
-    "each query's chance is its class's share of the gallery; only if all classes are equally frequent there "
+    "each query's chance is its class's share of the gallery; only if all classes are equally frequent "
     "is it 1 / classes, and it is the floor on which every Recall@1 stands."
 )
 def exercise_1(chance_level):
