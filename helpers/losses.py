@@ -102,7 +102,8 @@ class BatchAllTripletLoss(TripletLossBase):
     def call(self, y_true, y_pred):
         distances = pairwise_distances(y_pred, self.squared)  # (B, B)
         positive, negative = pair_masks(y_true)  # (B, B) each
-        valid = ops.logical_and(positive[:, :, None], negative[:, None, :])  # (B, B, B): anchor, positive, negative
+        # (B, B, B): anchor, positive, negative
+        valid = ops.logical_and(positive[:, :, None], negative[:, None, :])
         penalties = self.penalty(distances[:, :, None] - distances[:, None, :])
         penalties = ops.where(valid, penalties, 0.0)
         active = ops.sum(ops.cast(penalties > 0.0, "float32"))

@@ -68,7 +68,9 @@ def _hits_within_r(query, query_labels, gallery, gallery_labels):
     labels = _check_labels("query", query, query_labels)
     pool = labels if gallery is None else _check_labels("gallery", gallery, gallery_labels)
     relevant = np.array([(pool == label).sum() for label in np.unique(labels)])  # per class
-    relevant = relevant[np.searchsorted(np.unique(labels), labels)] - (gallery is None)  # (n,): R of each query
+    relevant = relevant[np.searchsorted(np.unique(labels), labels)] - (
+        gallery is None
+    )  # (n,): R of each query
     if relevant.max(initial=0) == 0:
         raise ValueError("No query has an item of its own class to find.")
     _, answers = neighbour_labels(query, query_labels, gallery, gallery_labels, int(relevant.max()))
@@ -86,7 +88,9 @@ def neighbour_labels(query, query_labels, gallery, gallery_labels, k, dist="l2")
     query_labels = _check_labels("query", query, query_labels)
     if gallery is None:
         if gallery_labels is not None:
-            raise ValueError("There are gallery_labels but no gallery: give both, or neither for leave-one-out.")
+            raise ValueError(
+                "There are gallery_labels but no gallery: give both, or neither for leave-one-out."
+            )
         return query_labels, query_labels[nearest_others(query, k, dist)[1]]
     gallery_labels = _check_labels("gallery", gallery, gallery_labels)
     return query_labels, gallery_labels[nearest(query, gallery, k, dist)[1]]
@@ -109,9 +113,13 @@ def nearest_others(embeddings, k, dist="l2"):
     others = len(embeddings) - 1
     if not 1 <= k <= others:
         raise ValueError(f"Leave-one-out, each item has {others:,} others to find, so k cannot be {k}.")
-    distances, indices = nearest(embeddings, embeddings, k + 1, dist)  # the item itself is mostly, not always, first
+    distances, indices = nearest(
+        embeddings, embeddings, k + 1, dist
+    )  # the item itself is mostly, not always, first
     itself = indices == np.arange(len(embeddings))[:, None]
-    itself[~itself.any(axis=1), -1] = True  # so many duplicates came first that it is not there: drop the last answer
+    itself[~itself.any(axis=1), -1] = (
+        True  # so many duplicates came first that it is not there: drop the last answer
+    )
     return distances[~itself].reshape(-1, k), indices[~itself].reshape(-1, k)
 
 
@@ -150,6 +158,7 @@ def _check_labels(name, embeddings, labels):
         labels = labels[:, 0]
     if labels.shape != (len(embeddings),):
         raise ValueError(
-            f"{name} has {len(embeddings)} rows, so its labels must have shape ({len(embeddings)},), not {labels.shape}."
+            f"{name} has {len(embeddings)} rows, so its labels must have shape ({len(embeddings)},), "
+            f"not {labels.shape}."
         )
     return labels

@@ -76,7 +76,9 @@ class TripletNet:
 
     def summary(self):
         """Print the three towers and the network that they share."""
-        self.model.summary(print_fn=print)  # plain text: Keras's coloured table leaves control characters in notebooks
+        self.model.summary(
+            print_fn=print
+        )  # plain text, without the control characters of Keras's coloured table
 
 
 def embed(model, images, batch_size=500):
@@ -95,7 +97,9 @@ def embed(model, images, batch_size=500):
     """
     images = np.asarray(images)
     if len(images) == 0 or images.shape[1:] != model.input_shape[1:]:
-        raise ValueError(f"Expected images of shape (N, {str(model.input_shape[1:])[1:-1]}), got {images.shape}.")
+        raise ValueError(
+            f"Expected images of shape (N, {str(model.input_shape[1:])[1:-1]}), got {images.shape}."
+        )
     return np.asarray(model.predict(images, batch_size=batch_size, verbose=0), dtype="float32")
 
 

@@ -64,7 +64,10 @@ def show_images(images, titles=None, columns=10, title=None, alt=None):
     if title:
         figure.suptitle(title)
     figure.tight_layout()
-    show(figure, alt or f"{len(images)} images" + (f": {', '.join(map(str, titles))}." if titles is not None else "."))
+    show(
+        figure,
+        alt or f"{len(images)} images" + (f": {', '.join(map(str, titles))}." if titles is not None else "."),
+    )
 
 
 def show_retrieval(queries, query_labels, answers, answer_labels, class_names, title, alt, distances=None):
@@ -92,7 +95,9 @@ def show_retrieval(queries, query_labels, answers, answer_labels, class_names, t
         for column, axis in enumerate(strip[2:]):
             _draw_image(axis, answers[row][column])
             is_right = answer_labels[row][column] == query_labels[row]
-            axis.set_title(class_names[answer_labels[row][column]], fontsize=8, color=RIGHT if is_right else WRONG)
+            axis.set_title(
+                class_names[answer_labels[row][column]], fontsize=8, color=RIGHT if is_right else WRONG
+            )
             for side in axis.spines.values():
                 side.set(visible=True, linewidth=2.5, color=RIGHT if is_right else WRONG,
                          capstyle="butt", linestyle="-" if is_right else (0, (2, 1)))  # fmt: skip
@@ -119,7 +124,9 @@ def plot_embedding(points, labels, title=None, class_names=None, axis=None, alt=
     """
     points, labels = np.asarray(points), np.asarray(labels).reshape(-1)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) != len(labels):
-        raise ValueError(f"points must be (N, 2) with N labels, not {points.shape} with {len(labels)} labels.")
+        raise ValueError(
+            f"points must be (N, 2) with N labels, not {points.shape} with {len(labels)} labels."
+        )
     figure = None
     if axis is None:
         figure, axis = plt.subplots(figsize=(7, 6))
@@ -127,7 +134,9 @@ def plot_embedding(points, labels, title=None, class_names=None, axis=None, alt=
     names = [str(c) if class_names is None else class_names[c] for c in classes]
     for c, name, colour in zip(classes, names, sns.color_palette("tab10", len(classes)), strict=True):
         chosen = points[labels == c]
-        axis.scatter(*chosen.T, s=8, alpha=0.6, color=colour, marker=CLASS_MARKERS[int(c) % 10], lw=0, label=name)
+        axis.scatter(
+            *chosen.T, s=8, alpha=0.6, color=colour, marker=CLASS_MARKERS[int(c) % 10], lw=0, label=name
+        )
     axis.set(xticks=[], yticks=[], title=title or "")
     if figure is not None:
         axis.legend(markerscale=2.5, bbox_to_anchor=(1, 1), loc="upper left", frameon=False)

@@ -82,7 +82,8 @@ def nearest(query, gallery, k, dist="l2"):
         block = query[start : start + rows]
         rough, candidates = index.search(block, fetched)  # (rows, fetched); FAISS's "l2" is squared
         exact, candidates = _sort_exactly(block, gallery, candidates, k, dist)
-        if fetched < len(gallery):  # where an item that was not fetched might be among the first k, compare them all
+        if fetched < len(gallery):
+            # Where an item that was not fetched might be among the first k, compare them all.
             for i in np.flatnonzero(rough[:, -1] <= exact[:, -1] + tolerance):
                 everything = np.arange(len(gallery))[None]
                 exact[i], candidates[i] = _sort_exactly(block[i : i + 1], gallery, everything, k, dist)
@@ -92,7 +93,7 @@ def nearest(query, gallery, k, dist="l2"):
 
 
 def _sort_exactly(query, gallery, candidates, k, dist):
-    """Distances (for "l2" squared) to each query's k best of its candidates (n, c), and which those are, both (n, k)."""
+    """Distances (squared for "l2") to each query's k best of its candidates (n, c), and these, both (n, k)."""
     exact = np.empty(candidates.shape, np.float32)
     rows = max(1, BLOCK // (candidates.shape[1] * query.shape[1]))
     for start in range(0, len(query), rows):

@@ -87,7 +87,15 @@ class BalancedBatches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, images, labels, classes_per_batch=10, images_per_class=12, batches=None, augment=None, seed=0, **kwargs
+        self,
+        images,
+        labels,
+        classes_per_batch=10,
+        images_per_class=12,
+        batches=None,
+        augment=None,
+        seed=0,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         labels = _check_labels(images, labels)
@@ -95,7 +103,9 @@ class BalancedBatches(keras.utils.PyDataset):
             _check_positive_integer(name, value)
         by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         if len(by_class) < classes_per_batch:
-            raise ValueError(f"A batch of {classes_per_batch} classes needs as many; there are {len(by_class)}.")
+            raise ValueError(
+                f"A batch of {classes_per_batch} classes needs as many; there are {len(by_class)}."
+            )
         smallest = min(len(members) for members in by_class)
         if smallest < images_per_class:
             raise ValueError(

@@ -73,7 +73,9 @@ def main():
     test, train = embed(finished, honest.x_query), embed(finished, honest.x_gallery)
     figures = {
         "published split R@1": recall_at_k(query, published.y_query, gallery, published.y_gallery, k=1)[1],
-        "test → 55,000 training images R@1": recall_at_k(test, honest.y_query, train, honest.y_gallery, k=1)[1],
+        "test → 55,000 training images R@1": recall_at_k(test, honest.y_query, train, honest.y_gallery, k=1)[
+            1
+        ],
         "test leave-one-out MAP@R": map_at_r(test, honest.y_query),
     }
     record = {

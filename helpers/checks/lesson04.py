@@ -9,11 +9,15 @@ from helpers.checks import exercise
 from helpers.training import one_cycle
 
 
-@exercise("a schedule is a function of the step and nothing else, which is why a resumed training can find its place")
+@exercise(
+    "a schedule is a function of the step and nothing else, which is why a resumed training can find its place"
+)
 def exercise_1(rate):
     assert abs(rate(0, 400, 1.0) - 0.1) < 1e-6, "at step 0 the rate should be peak / 10"
     assert abs(rate(100, 400, 1.0) - 1.0) < 1e-6, "at a quarter of the steps the rate should be the peak"
-    assert abs(rate(50, 400, 1.0) - 0.55) < 1e-6, "half-way up, it should be half-way between peak / 10 and peak"
+    assert abs(rate(50, 400, 1.0) - 0.55) < 1e-6, (
+        "half-way up, it should be half-way between peak / 10 and peak"
+    )
     assert abs(rate(400, 400, 1.0)) < 1e-6, "at the last step the rate should be 0"
     for steps, peak in ((400, 0.003), (403, 0.02)):
         schedule = one_cycle(peak, steps)
@@ -24,7 +28,9 @@ def exercise_1(rate):
             )
 
 
-@exercise("one number about the loss and one about the embeddings tell three stories that the loss alone cannot")
+@exercise(
+    "one number about the loss and one about the embeddings tell three stories that the loss alone cannot"
+)
 def exercise_2(diagnose):
     rng = np.random.default_rng(0)
     apart = _on_sphere(rng.normal(size=(200, 16)))
@@ -32,7 +38,9 @@ def exercise_2(diagnose):
     centres = _on_sphere(rng.normal(size=(4, 16)))
     by_class = _on_sphere(np.repeat(centres, 50, axis=0) + 0.001 * rng.normal(size=(200, 16)))
     falling, still = [0.6, 0.4, 0.3], [0.2, 0.201, 0.199]
-    loose = _on_sphere(rng.normal(size=(1, 16)) + 0.11 * rng.normal(size=(200, 16)))  # mean distance about 0.15
+    loose = _on_sphere(
+        rng.normal(size=(1, 16)) + 0.11 * rng.normal(size=(200, 16))
+    )  # mean distance about 0.15
     for losses, embeddings, expected, why in (
         (falling, apart, "learning", "spread embeddings and a falling loss"),
         (still, together, "collapsed", "all embeddings in one place"),
@@ -51,7 +59,9 @@ def exercise_2(diagnose):
     )
     shuffled = by_class.reshape(4, 50, 16).transpose(1, 0, 2).reshape(200, 16)
     half = np.concatenate([shuffled[:100], shuffled[:100]])
-    assert diagnose(falling, half) == "learning", "images half an array apart may be alike too: draw pairs at random"
+    assert diagnose(falling, half) == "learning", (
+        "images half an array apart may be alike too: draw pairs at random"
+    )
 
 
 @exercise("what counts as the budget is part of the result: measuring time must not be charged to the method")
@@ -86,7 +96,9 @@ class _SlowData(keras.utils.PyDataset):
 def _epochs_run(callback, epochs, pause=0.0, loading=0.0):
     """How many epochs of one batch a tiny model is trained for; pauses come between epochs, loading within them."""
     ran = []
-    rest = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: (ran.append(epoch), time.sleep(pause)))
+    rest = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: (ran.append(epoch), time.sleep(pause))
+    )
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     model.fit(_SlowData(0.0), verbose=0)  # compiled before the watch starts
