@@ -68,9 +68,8 @@ def _hits_within_r(query, query_labels, gallery, gallery_labels):
     labels = _check_labels("query", query, query_labels)
     pool = labels if gallery is None else _check_labels("gallery", gallery, gallery_labels)
     relevant = np.array([(pool == label).sum() for label in np.unique(labels)])  # per class
-    relevant = relevant[np.searchsorted(np.unique(labels), labels)] - (
-        gallery is None
-    )  # (n,): R of each query
+    relevant = relevant[np.searchsorted(np.unique(labels), labels)]  # (n,): R of each query,
+    relevant -= gallery is None  # which does not count itself
     if relevant.max(initial=0) == 0:
         raise ValueError("No query has an item of its own class to find.")
     _, answers = neighbour_labels(query, query_labels, gallery, gallery_labels, int(relevant.max()))
@@ -113,13 +112,11 @@ def nearest_others(embeddings, k, dist="l2"):
     others = len(embeddings) - 1
     if not 1 <= k <= others:
         raise ValueError(f"Leave-one-out, each item has {others:,} others to find, so k cannot be {k}.")
-    distances, indices = nearest(
-        embeddings, embeddings, k + 1, dist
-    )  # the item itself is mostly, not always, first
+    distances, indices = nearest(embeddings, embeddings, k + 1, dist)
+    # The item itself is mostly, not always, first.
     itself = indices == np.arange(len(embeddings))[:, None]
-    itself[~itself.any(axis=1), -1] = (
-        True  # so many duplicates came first that it is not there: drop the last answer
-    )
+    # Where so many duplicates came first that it is not there, drop the last answer.
+    itself[~itself.any(axis=1), -1] = True
     return distances[~itself].reshape(-1, k), indices[~itself].reshape(-1, k)
 
 

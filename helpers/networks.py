@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 
 import keras
@@ -11,6 +12,9 @@ from keras import layers
 from helpers.losses import TripletLoss
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+
+# TensorFlow warns when many networks are each compiled for `predict`: a lesson that compares networks does just that.
+logging.getLogger("tensorflow").addFilter(lambda record: "tf.function retracing" not in record.getMessage())
 
 
 def embedding_network(shape=(28, 28, 1), dimensions=64, filters=(16, 32, 64)):
@@ -76,9 +80,8 @@ class TripletNet:
 
     def summary(self):
         """Print the three towers and the network that they share."""
-        self.model.summary(
-            print_fn=print
-        )  # plain text, without the control characters of Keras's coloured table
+        # With `print_fn` it is plain text, without the control characters of Keras's coloured table.
+        self.model.summary(print_fn=print)
 
 
 def embed(model, images, batch_size=500):

@@ -33,7 +33,9 @@ def main():
         (stand_in / "sitecustomize.py").write_text(
             "import sys, types\nsys.modules['google.colab'] = types.ModuleType('google.colab')\n"
         )
-        clone = Path(folder, "repository")  # a clean clone, as the one that Colab would find on the branch main
+        clone = Path(
+            folder, "repository"
+        )  # a clean clone, as the one that Colab would find on the branch main
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
         subprocess.run(["git", "-C", str(clone), "branch", "-q", "-f", "main", "HEAD"], check=False)
         os.environ |= {

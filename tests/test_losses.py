@@ -159,6 +159,12 @@ def test_four_points_on_a_line(loss_class, expected):
     assert numpy(loss_class(margin=2.0)(LINE_LABELS, LINE)) == pytest.approx(expected)
 
 
+def test_a_single_active_triplet_is_the_mean():
+    labels, points = np.array([0, 0, 1]), np.array([[0.0], [1.0], [2.5]])
+    # Anchor 0: 1 − 2.5 + 1 < 0; anchor 1: 1 − 1.5 + 1 = 0.5.
+    assert numpy(BatchAllTripletLoss(margin=1.0)(labels, points)) == pytest.approx(0.5)
+
+
 def test_explicit_triplet_by_hand():
     triplet = np.array([[[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]]])  # d(a, p) = 5, d(a, n) = 10
     assert numpy(TripletLoss(margin=7.0)(np.zeros(1), triplet)) == pytest.approx(2.0)
@@ -205,6 +211,11 @@ def test_pair_masks_by_hand():
         [True, False, True],
         [False, True, False],
     ]
+
+
+def test_labels_that_float32_cannot_tell_apart_differ():
+    _, negative = pair_masks(np.array([16_777_216, 16_777_217]))
+    assert ops.convert_to_numpy(negative).tolist() == [[False, True], [True, False]]
 
 
 @each_in_batch

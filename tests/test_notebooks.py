@@ -115,7 +115,9 @@ def test_links_to_files_resolve(path):
 @each_notebook
 def test_cells_are_short(path):
     for cell in cells(path, "code")[1:]:
-        lines = [line for line in cell.source.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+        lines = [
+            line for line in cell.source.splitlines() if line.strip() and not line.lstrip().startswith("#")
+        ]
         assert len(lines) <= 30, cell.source
 
 

@@ -1,6 +1,7 @@
 import math
 import tracemalloc
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -176,15 +177,32 @@ def test_ties_at_the_last_place_are_broken_by_index():
     assert nearest([[0.0]], gallery, 3)[1].tolist() == [[45, 30, 31]]
 
 
-@pytest.mark.parametrize("dist", ["l2", "l1", "max_l1"])
-@pytest.mark.parametrize("n", [1, 40])
-def test_far_from_the_origin_no_neighbour_is_lost_to_cancellation(dist, n):
+@pytest.mark.parametrize("dimensions", [4, 64])
+@each_dist
+def test_far_from_the_origin_no_neighbour_is_lost_to_cancellation(dist, dimensions, monkeypatch):
+    monkeypatch.setattr(
+        faiss.cvar, "distance_compute_blas_threshold", 1
+    )  # FAISS takes the matrix product at once
     rng = np.random.default_rng(0)
-    points = (1000 + 0.02 * rng.integers(-50, 50, size=(300, 4))).astype("float32")
-    query, gallery = points[:n], points[100:]
+    points = (3000 + 0.02 * rng.integers(-50, 50, size=(400, dimensions))).astype("float32")
+    if dist == "cos":
+        points = points - 2990  # on the unit sphere, and all in one corner of it
+    query, gallery = points[:40], points[100:]
     distances, _ = nearest(query, gallery, 5, dist)
     everything = np.sort(naive_distances(query, gallery, dist), axis=1)
-    np.testing.assert_allclose(distances, everything[:, :5], atol=1e-6)
+    np.testing.assert_allclose(distances, everything[:, :5], rtol=1e-5, atol=1e-9)
+
+
+def test_tolerance_is_in_proportion_to_the_longest_vector():
+    query, gallery = np.array([[1.0, 1.0], [3.0, -4.0]]), np.array([[0.0, 2.0]])
+    unit = 4 * 2.0**-23 * math.sqrt(2)
+    for dist, longest in (("l2", 25), ("l1", 7), ("max_l1", 7)):
+        assert retrieval._rounding_error(query, gallery, dist) == pytest.approx(longest * unit)
+        assert retrieval._rounding_error(gallery, query, dist) == pytest.approx(longest * unit)
+
+
+def test_what_float32_cannot_tell_apart_is_a_tie():
+    assert nearest([[1.0]], [[1.0 + 1e-12], [1.0]], 2)[1].tolist() == [[0, 1]]
 
 
 def test_cosine_of_nearly_parallel_vectors_is_resolved():
@@ -208,12 +226,14 @@ def test_blocks_join_without_a_seam(dist, monkeypatch):
 @each_dist
 def test_matrix_of_all_distances_is_never_in_memory(dist, monkeypatch):
     monkeypatch.setattr(retrieval, "BLOCK", 50_000)
-    query, gallery = random_pair(2_000, 3_000, 8)
+    query, gallery = random_pair(1_000, 3_000, 64)
     tracemalloc.start()
     nearest(query, gallery, 5, dist)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 2_000 * 3_000  # bytes; the float32 matrix holds four times as many
+    assert (
+        peak < 4_000_000
+    )  # bytes; the matrix would hold 12 million, all differences q − g of a block as many
 
 
 @each_dist
@@ -225,6 +245,8 @@ def test_ordinary_data_are_sorted_once(dist, monkeypatch):
     nearest(query, gallery, 5, dist)
     assert len(calls) == 1  # candidates decide; no query is compared with the whole gallery
     assert calls[0][2].shape == (100, 13)
+    nearest(query, gallery, 500, dist)
+    assert len(calls) == 2
 
 
 def test_default_distance_is_l2():

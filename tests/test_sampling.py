@@ -253,7 +253,7 @@ def test_too_few_classes_are_refused():
 
 def test_too_small_a_class_is_refused():
     message = (
-        "^images_per_class is 7, but the smallest class has 6 images. "
+        "^images_per_class is 7, but the smallest class has 6. "
         "Lower images_per_class, or leave the small classes out.$"
     )
     with pytest.raises(ValueError, match=message):

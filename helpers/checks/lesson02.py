@@ -26,7 +26,7 @@ def exercise_1(best_shape):
 
 
 @exercise(
-    "two sums modulo a block's length replace three loops that try again: the same triplets, many times as fast."
+    "two sums, each modulo a length, replace the loops that try again: every draw is allowed, and none is rejected."
 )
 def exercise_2(draw_triplets):
     labels = np.array([3, 0, 0, 7, 3, 0, 3, 9, 0, 7])  # unsorted; sizes: 0 four, 3 three, 7 two, 9 one

@@ -82,7 +82,7 @@ def exercise_3(nearest_of_shards):
     gallery[41] = gallery[3]  # the same item in two pieces
     query[0] = gallery[3]
     expected_distances, expected = nearest(query, gallery, 6)
-    for sizes, overwrite in (((60,), False), ((20, 40), False), ((20, 40), True), ((30, 2, 27, 1), True)):
+    for sizes, overwrite in (((60,), False), ((40, 20), False), ((20, 40), True), ((30, 2, 27, 1), True)):
         answer = nearest_of_shards(query, _pieces(gallery, sizes, overwrite), 6)
         assert isinstance(answer, tuple) and len(answer) == 2, "return two arrays: distances and indices"
         distances, indices = map(np.asarray, answer)
