@@ -13,9 +13,13 @@ from helpers.training import RecallCallback, describe_device, one_cycle
 # describe_device
 
 
-def with_devices(monkeypatch, gpus=(), tpus=()):
-    devices = {"gpu": list(gpus), "tpu": list(tpus)}
-    monkeypatch.setattr(keras.distribution, "list_devices", devices.__getitem__)
+def with_devices(monkeypatch, accelerators=()):
+    devices = ["cpu:0", *accelerators]
+
+    def list_devices(kind=None):
+        return [device for device in devices if kind is None or device.startswith(kind)]
+
+    monkeypatch.setattr(keras.distribution, "list_devices", list_devices)
     monkeypatch.setattr(training.os, "cpu_count", lambda: 6)
     return describe_device()
 
@@ -26,7 +30,7 @@ def test_device_without_an_accelerator(monkeypatch):
 
 
 def test_device_with_accelerators(monkeypatch):
-    described = with_devices(monkeypatch, gpus=["gpu:0", "gpu:1"], tpus=["tpu:0"])
+    described = with_devices(monkeypatch, ["gpu:0", "gpu:1", "tpu:0"])
     assert "· gpu:0, gpu:1, tpu:0, 6 CPU cores ·" in described
 
 
