@@ -179,7 +179,7 @@ def test_recipe_is_recorded_beside_the_weights():
     recipe = json.loads((networks.WEIGHTS_FOLDER / "fashion_mnist.json").read_text())
     assert recipe["recipe"]["seed"] == 0
     assert recipe["figures"]["test → 55,000 training images R@1"] >= 0.90
-    assert (networks.WEIGHTS_FOLDER / "fashion_mnist.keras").stat().st_size <= 2_000_000
+    assert (networks.WEIGHTS_FOLDER / "fashion_mnist.weights.h5").stat().st_size <= 2_000_000
 
 
 def test_triplet_net_may_start_from_the_shipped_network(shipped):
@@ -202,7 +202,7 @@ CURE = r"Restore the original: `git checkout -- helpers/weights`, or install the
 
 def test_missing_weights_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(networks, "WEIGHTS_FOLDER", tmp_path)
-    with pytest.raises(FileNotFoundError, match=rf"fashion_mnist\.keras is missing\. {CURE}"):
+    with pytest.raises(FileNotFoundError, match=rf"fashion_mnist\.weights\.h5 is missing\. {CURE}"):
         load_pretrained()
 
 
@@ -210,10 +210,10 @@ def test_missing_weights_are_refused(tmp_path, monkeypatch):
 def test_damaged_weights_are_refused(tmp_path, monkeypatch, damage):
     for path in networks.WEIGHTS_FOLDER.glob("fashion_mnist.*"):
         shutil.copy(path, tmp_path)
-    path = tmp_path / "fashion_mnist.keras"
+    path = tmp_path / "fashion_mnist.weights.h5"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes({"truncated": content[:-1], "flipped bit": content, "empty": b""}[damage])
     monkeypatch.setattr(networks, "WEIGHTS_FOLDER", tmp_path)
-    with pytest.raises(ValueError, match=rf"fashion_mnist\.keras is damaged.*{CURE}"):
+    with pytest.raises(ValueError, match=rf"fashion_mnist\.weights\.h5 is damaged.*{CURE}"):
         load_pretrained()

@@ -3,7 +3,7 @@
     python tools/train_embedding.py
 
 Interrupted, the same command goes on after the last finished epoch. At the end it writes the network to
-`helpers/weights/fashion_mnist.keras`, and its recipe and figures to the `.json` beside it.
+`helpers/weights/fashion_mnist.weights.h5`, and its recipe and figures to the `.json` beside it.
 """
 
 import hashlib
@@ -66,8 +66,8 @@ def main():
 
     finished = embedding_network(dimensions=RECIPE["dimensions"], filters=RECIPE["filters"])
     finished.set_weights(network.get_weights())  # without the optimiser, whose state is twice as large
-    path = WEIGHTS_FOLDER / "fashion_mnist.keras"
-    finished.save(path)
+    path = WEIGHTS_FOLDER / "fashion_mnist.weights.h5"
+    finished.save_weights(path)
 
     query, gallery = embed(finished, published.x_query), embed(finished, published.x_gallery)
     test, train = embed(finished, honest.x_query), embed(finished, honest.x_gallery)
@@ -86,7 +86,9 @@ def main():
         "device": describe_device(),
         "seconds": round(seconds),
     }
-    path.with_suffix(".json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    (WEIGHTS_FOLDER / "fashion_mnist.json").write_text(
+        json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    )
     shutil.rmtree(BACKUP, ignore_errors=True)
     print(json.dumps(record, indent=2, ensure_ascii=False))
 
