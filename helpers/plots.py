@@ -24,7 +24,8 @@ def show(figure, alt):
     Raises:
         ValueError: `alt` is empty.
     """
-    if not alt.strip():
+    if not alt or not alt.strip():
+        plt.close(figure)  # or the notebook would show it all the same
         raise ValueError("Say in `alt` what the figure shows.")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight", facecolor="white")
@@ -48,6 +49,10 @@ def show_images(images, titles=None, columns=10, title=None, alt=None):
     images = np.asarray(images)
     if images.ndim not in (3, 4) or len(images) == 0:
         raise ValueError(f"images must be (N, height, width[, channels]) with N ≥ 1, not {images.shape}.")
+    if images.ndim == 3 and images.shape[-1] == 1:
+        raise ValueError(
+            f"{images.shape} is one image: show it as a list of one, `show_images(image[None])`."
+        )
     if titles is not None and len(titles) != len(images):
         raise ValueError(f"{len(images)} images but {len(titles)} titles: give one title for each image.")
     columns = min(columns, len(images))
@@ -79,13 +84,20 @@ def show_retrieval(queries, query_labels, answers, answer_labels, class_names, t
         queries: images (n, height, width, channels).
         query_labels: integers (n,).
         answers: images (n, k, height, width, channels).
-        answer_labels: integers (n, k).
+        answer_labels: integers (n, k). ValueError if these four do not fit together.
         class_names: the name of each label.
         title: the finding.
         alt: alternative text.
         distances: (n, k), written below each answer; `None` writes none.
     """
-    n, k = np.shape(answer_labels)
+    query_labels, answer_labels = np.asarray(query_labels).reshape(-1), np.asarray(answer_labels)
+    if answer_labels.ndim != 2 or np.shape(answers)[:2] != answer_labels.shape:
+        raise ValueError(
+            f"answers {np.shape(answers)} and answer_labels {answer_labels.shape} must both begin (n, k)."
+        )
+    n, k = answer_labels.shape
+    if n == 0 or len(queries) != n or len(query_labels) != n:
+        raise ValueError(f"{len(queries)} queries and {len(query_labels)} labels, but answers for {n}.")
     figure, axes = plt.subplots(n, k + 2, figsize=(1.1 * (k + 2), 1.65 * n), squeeze=False,
                                 width_ratios=[1, 0.25] + [1] * k)  # fmt: skip
     for row, strip in enumerate(axes):
@@ -120,20 +132,23 @@ def plot_embedding(points, labels, title=None, class_names=None, axis=None, alt=
         alt: alternative text of the new figure; by default made of the title and the classes.
 
     Raises:
-        ValueError: points that are not (N, 2), or not as many labels as points.
+        ValueError: points that are not (N, 2) or not finite, no points, or not as many labels as points.
     """
     points, labels = np.asarray(points), np.asarray(labels).reshape(-1)
-    if points.ndim != 2 or points.shape[1] != 2 or len(points) != len(labels):
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) != len(labels) or len(points) == 0:
         raise ValueError(
             f"points must be (N, 2) with N labels, not {points.shape} with {len(labels)} labels."
         )
+    if not np.isfinite(points).all():
+        raise ValueError("points contains NaN or infinity: such points cannot be drawn.")
     figure = None
     if axis is None:
         figure, axis = plt.subplots(figsize=(7, 6))
     classes = np.unique(labels)
     names = [str(c) if class_names is None else class_names[c] for c in classes]
-    for c, name, colour in zip(classes, names, sns.color_palette("tab10", len(classes)), strict=True):
-        chosen = points[labels == c]
+    palette = sns.color_palette("tab10")
+    for c, name in zip(classes, names, strict=True):
+        chosen, colour = points[labels == c], palette[int(c) % 10]  # a class keeps its colour from map to map
         axis.scatter(
             *chosen.T, s=8, alpha=0.6, color=colour, marker=CLASS_MARKERS[int(c) % 10], lw=0, label=name
         )

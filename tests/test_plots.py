@@ -53,7 +53,7 @@ def test_empty_alt_text_is_refused(displayed, alt):
     with pytest.raises(ValueError, match="Say in `alt` what the figure shows"):
         show(plt.figure(), alt)
     assert displayed == []
-    plt.close("all")
+    assert plt.get_fignums() == []
 
 
 # show_images
@@ -154,6 +154,21 @@ def test_single_strip_with_a_single_answer(displayed):
     assert displayed[0]._repr_png_()[1]["alt"] == "one strip"
 
 
+@pytest.mark.parametrize(
+    ("queries", "answers", "answer_labels"),
+    [
+        (IMAGES[:2], IMAGES[:1, None], [[1]]),
+        (IMAGES[:1], IMAGES[None, :3], [[1, 0]]),
+        (IMAGES[:1], IMAGES[None, :1], [1]),
+        (IMAGES[:0], np.zeros((0, 1, 6, 5, 1)), np.zeros((0, 1), int)),
+    ],
+)
+def test_strips_whose_parts_do_not_fit_are_refused(queries, answers, answer_labels):
+    with pytest.raises(ValueError, match=r"must both begin|but answers for"):
+        show_retrieval(queries, [0], answers, answer_labels, ["bag", "coat"], "One", "one strip")
+    assert plt.get_fignums() == []
+
+
 # plot_embedding
 
 POINTS = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 0.0], [3.0, 1.0]])
@@ -203,3 +218,22 @@ def test_given_axis_is_drawn_on_and_not_shown(shown):
 def test_points_must_be_two_dimensional_with_a_label_each(points, labels):
     with pytest.raises(ValueError, match=r"points must be \(N, 2\) with N labels"):
         plot_embedding(points, labels)
+
+
+@pytest.mark.parametrize("points", [np.zeros((0, 2)), [[0.0, np.nan]], [[np.inf, 0.0]]])
+def test_points_that_cannot_be_drawn_are_refused(points):
+    with pytest.raises(ValueError, match=r"points (must be|contains NaN)"):
+        plot_embedding(points, [0] * len(points))
+
+
+def test_a_class_keeps_its_colour_when_others_are_missing(shown):
+    plot_embedding(POINTS, [0, 1, 3, 7])
+    plot_embedding(POINTS[:2], [3, 7])
+    every, few = (figure.axes[0].collections for figure, _ in shown)
+    for scattered, same in zip(every[2:], few, strict=True):
+        assert to_hex(scattered.get_facecolor()[0]) == to_hex(same.get_facecolor()[0])
+
+
+def test_a_single_image_is_not_taken_for_many():
+    with pytest.raises(ValueError, match="is one image"):
+        show_images(IMAGES[0])
