@@ -149,7 +149,9 @@ def read_idx(path, sha256=None):
     if len(payload) < 4 or payload[:3] != b"\x00\x00\x08":
         raise ValueError(f"{path} is not an IDX file of unsigned bytes. {cure}")
     header_size = 4 + 4 * payload[3]
-    shape = tuple(np.frombuffer(payload[4:header_size], ">i4"))
+    if len(payload) < header_size:
+        raise ValueError(f"{path} ends within its header. {cure}")
+    shape = tuple(np.frombuffer(payload[4:header_size], ">u4"))
     values = np.frombuffer(payload, np.uint8, offset=header_size)
     if values.size != np.prod(shape):
         raise ValueError(f"{path} promises shape {shape} but holds {values.size} values. {cure}")

@@ -14,7 +14,11 @@ def describe_device():
     Returns:
         For example "tensorflow backend · no GPU, 2 CPU cores · float32".
     """
-    accelerators = keras.distribution.list_devices("gpu") + keras.distribution.list_devices("tpu")
+    try:
+        devices = keras.distribution.list_devices()
+    except AttributeError:  # the torch backend has no such list
+        devices = [str(keras.ops.zeros(()).device)]
+    accelerators = [device for device in devices if not device.startswith("cpu")]
     cores = f"{os.cpu_count()} CPU cores"
     device = f"{', '.join(accelerators)}, {cores}" if accelerators else f"no GPU, {cores}"
     return f"{keras.backend.backend()} backend · {device} · {keras.mixed_precision.dtype_policy().name}"
