@@ -9,13 +9,14 @@ import os
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
-REPOSITORY = "https://github.com/kdhht2334/Triplet_loss_for_image_retrieval"
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 LESSONS = ("00_start_here", "05_l2_retrieval")
 NOT_TO_BE_TOUCHED = ("tensorflow", "keras", "numpy", "ipykernel", "tornado", "scikit-learn")
 
@@ -33,9 +34,8 @@ def main():
         (stand_in / "sitecustomize.py").write_text(
             "import sys, types\nsys.modules['google.colab'] = types.ModuleType('google.colab')\n"
         )
-        clone = Path(
-            folder, "repository"
-        )  # a clean clone, as the one that Colab would find on the branch main
+        # A clean clone, as the one that Colab would find on the branch main.
+        clone = Path(folder, "repository")
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
         subprocess.run(["git", "-C", str(clone), "branch", "-q", "-f", "main", "HEAD"], check=False)
         os.environ |= {

@@ -1,5 +1,6 @@
 """The house rules that every notebook keeps."""
 
+import base64
 import json
 import re
 import tomllib
@@ -204,8 +205,6 @@ def test_pictures_are_those_that_the_lessons_drew():
             names = [t.removeprefix("pic-") for t in cell.metadata.get("tags", []) if t.startswith("pic-")]
             pictures = [o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})]
             drawn |= dict(zip(names, pictures, strict=True)) if names else {}
-    import base64
-
     stored = {p.stem: base64.b64encode(p.read_bytes()).decode() for p in (ROOT / "pic").glob("*.png")}
     assert {k: v.replace("\n", "") for k, v in drawn.items()} == stored
 
