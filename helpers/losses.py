@@ -47,6 +47,27 @@ def pair_masks(labels):
     return ops.logical_and(same, ops.logical_not(itself)), ops.logical_not(same)
 
 
+def sort_together(first, first_mask, second, second_mask):
+    """Merge each row of one matrix with the same row of another, in ascending order.
+
+    Args:
+        first: float tensor (B, B). Where it ties with `second`, it comes first.
+        first_mask: boolean tensor (B, B), the entries that matter.
+        second: float tensor (B, B).
+        second_mask: boolean tensor (B, B).
+
+    Returns:
+        Three float tensors (B, 2B): the sorted values; 1 where one is of `first` and matters, else 0; the same for
+        `second`.
+    """
+    values = ops.concatenate([first, second], axis=1)
+    matters = ops.concatenate([first_mask, second_mask], axis=1)
+    order = ops.argsort(ops.stop_gradient(values), axis=1)  # stable: equal values stay in their order
+    matters = ops.cast(ops.take_along_axis(matters, order, axis=1), "float32")
+    is_first = ops.cast(order < ops.shape(first)[1], "float32")
+    return ops.take_along_axis(values, order, axis=1), matters * is_first, matters * (1.0 - is_first)
+
+
 class TripletLossBase(keras.losses.Loss):
     """What all triplet losses share: the margin, squared or plain distances, and how they are saved.
 
@@ -94,7 +115,10 @@ class TripletLoss(TripletLossBase):
 class BatchAllTripletLoss(TripletLossBase):
     """All triplets of the batch, averaged over those with a penalty above zero.
 
-    Memory grows with B³: fine up to a few hundred images, 4 GB at B = 1,024.
+    A penalty of [d(a, p) + margin − d(a, n)]+ is active or 0, so the sum over B³ triplets is a sum over B² distances,
+    each times the number of active triplets it is part of. Sorting gives these numbers: O(B² log B) time, O(B²)
+    memory. `"soft"` has no such sum and holds all triplets at once: fine up to a few hundred images, several arrays of
+    4 GB at B = 1,024.
 
     Source: Hermans, Beyer & Leibe, In Defense of the Triplet Loss, 2017 (arXiv 1703.07737), "batch all ≠ 0".
     """
@@ -102,12 +126,23 @@ class BatchAllTripletLoss(TripletLossBase):
     def call(self, y_true, y_pred):
         distances = pairwise_distances(y_pred, self.squared)  # (B, B)
         positive, negative = pair_masks(y_true)  # (B, B) each
-        # (B, B, B): anchor, positive, negative
-        valid = ops.logical_and(positive[:, :, None], negative[:, None, :])
-        penalties = self.penalty(distances[:, :, None] - distances[:, None, :])
-        penalties = ops.where(valid, penalties, 0.0)
-        active = ops.sum(ops.cast(penalties > 0.0, "float32"))
-        per_anchor = ops.sum(penalties, axis=(1, 2))  # (B,)
+        if self.margin == "soft":
+            # (B, B, B): anchor, positive, negative
+            valid = ops.logical_and(positive[:, :, None], negative[:, None, :])
+            penalties = self.penalty(distances[:, :, None] - distances[:, None, :])
+            penalties = ops.where(valid, penalties, 0.0)
+            active = ops.sum(ops.cast(penalties > 0.0, "float32"))
+            per_anchor = ops.sum(penalties, axis=(1, 2))  # (B,)
+        else:
+            # (B, 2B): d(a, p) + margin and d(a, n) of an anchor in one row. A triplet is active where n comes before p.
+            row, is_positive, is_negative = sort_together(
+                distances + self.margin, positive, distances, negative
+            )
+            negatives_before = ops.cumsum(is_negative, axis=1)
+            positives_after = ops.sum(is_positive, axis=1, keepdims=True) - ops.cumsum(is_positive, axis=1)
+            active = ops.sum(is_positive * negatives_before)
+            times = is_positive * negatives_before - is_negative * positives_after
+            per_anchor = ops.sum(row * times, axis=1)  # (B,)
         batch_size = ops.cast(ops.shape(per_anchor)[0], "float32")
         return per_anchor * batch_size / ops.maximum(active, 1.0)  # its mean is the mean over active triplets
 
@@ -125,14 +160,16 @@ class SemiHardTripletLoss(TripletLossBase):
     def call(self, y_true, y_pred):
         distances = pairwise_distances(y_pred, self.squared)
         positive, negative = pair_masks(y_true)
-        to_negative = distances[:, None, :]  # (B, 1, B)
-        farther = ops.logical_and(negative[:, None, :], to_negative > distances[:, :, None])  # (B, B, B)
-        nearest_farther = ops.min(ops.where(farther, to_negative, float("inf")), axis=2)  # (B, B)
+        # (B, 2B): the distances to negatives and positives of an anchor in one row, and its negatives (B, B) alone
+        to_positive, is_negative, is_positive = sort_together(distances, negative, distances, positive)
+        sorted_negatives = ops.sort(ops.where(negative, distances, float("inf")), axis=1)
+        # How many negatives a positive leaves behind; the one after them is infinite where there is none.
+        not_farther = ops.cast(ops.cumsum(is_negative, axis=1), "int32")
+        nearest_farther = ops.take_along_axis(sorted_negatives, not_farther, axis=1)
         farthest = ops.max(ops.where(negative, distances, 0.0), axis=1)[:, None]  # (B, 1)
-        negatives = ops.where(ops.any(farther, axis=2), nearest_farther, farthest)
-        has_negative = ops.any(negative, axis=1)[:, None]
-        valid = ops.logical_and(positive, has_negative)
-        penalties = ops.where(valid, self.penalty(ops.where(valid, distances - negatives, 0.0)), 0.0)
+        to_negative = ops.where(nearest_farther < float("inf"), nearest_farther, farthest)
+        valid = ops.logical_and(is_positive > 0, ops.any(negative, axis=1)[:, None])
+        penalties = ops.where(valid, self.penalty(ops.where(valid, to_positive - to_negative, 0.0)), 0.0)
         pairs = ops.sum(ops.cast(valid, "float32"))
         per_anchor = ops.sum(penalties, axis=1)
         batch_size = ops.cast(ops.shape(per_anchor)[0], "float32")

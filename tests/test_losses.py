@@ -111,6 +111,84 @@ def test_each_anchor_carries_its_share(loss_class, margin, squared):
     np.testing.assert_allclose(result, shares, rtol=1e-4, atol=1e-6)
 
 
+def cubic_loss(loss_class, labels, embeddings, margin, squared):
+    """All B × B × B triplets at once: the same losses as formulas that autodiff can follow, for the gradient."""
+    distances = pairwise_distances(embeddings, squared)
+    positive, negative = pair_masks(labels)
+    to_positive, to_negative = distances[:, :, None], distances[:, None, :]
+    if loss_class is BatchAllTripletLoss:
+        penalties = ops.relu(to_positive - to_negative + margin)
+        penalties = ops.where(positive[:, :, None] & negative[:, None, :], penalties, 0.0)
+        return ops.sum(penalties) / ops.cast(ops.sum(penalties > 0), "float32")
+    farther = negative[:, None, :] & (to_negative > to_positive)
+    nearest = ops.min(ops.where(farther, to_negative, float("inf")), axis=2)
+    farthest = ops.max(ops.where(negative, distances, 0.0), axis=1)[:, None]
+    penalties = ops.relu(distances - ops.where(ops.any(farther, axis=2), nearest, farthest) + margin)
+    return ops.sum(ops.where(positive, penalties, 0.0)) / ops.cast(ops.sum(positive), "float32")
+
+
+@pytest.mark.parametrize("margin", [0, 0.2, 1.0])
+@squared_or_not
+@pytest.mark.parametrize("loss_class", [BatchAllTripletLoss, SemiHardTripletLoss])
+def test_value_and_gradient_equal_all_triplets_at_once(loss_class, squared, margin):
+    labels, embeddings = random_batch(size=60)
+    value, gradient = value_and_gradient(lambda x: loss_class(margin, squared)(labels, x), embeddings)
+    expected = value_and_gradient(lambda x: cubic_loss(loss_class, labels, x, margin, squared), embeddings)
+    assert value == pytest.approx(expected[0], rel=1e-5)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("margin", [0, 1.0])
+@squared_or_not
+@pytest.mark.parametrize("seed", range(5))
+def test_ties_are_not_active(seed, squared, margin):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, 30)
+    embeddings = rng.integers(0, 4, (30, 1)).astype("float64")  # many coincide
+    value, gradient = value_and_gradient(
+        lambda x: BatchAllTripletLoss(margin, squared)(labels, x), embeddings
+    )
+    expected, expected_gradient = value_and_gradient(
+        lambda x: cubic_loss(BatchAllTripletLoss, labels, x, margin, squared), embeddings
+    )
+    naive = naive_loss(BatchAllTripletLoss, labels, embeddings, margin, squared)
+    assert value == pytest.approx(expected) == pytest.approx(naive)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
+    semi_hard = SemiHardTripletLoss(margin, squared)(labels, embeddings)
+    assert numpy(semi_hard) == pytest.approx(
+        naive_loss(SemiHardTripletLoss, labels, embeddings, margin, squared)
+    )
+
+
+@pytest.mark.parametrize("loss_class", [BatchAllTripletLoss, SemiHardTripletLoss])
+def test_a_large_batch_needs_no_cubic_memory(loss_class):
+    size, margin = 3000, 0.5  # 27 thousand million triplets: 100 GB
+    rng = np.random.default_rng(0)
+    labels, points = rng.integers(0, 300, size), rng.normal(size=(size, 1))
+    penalties = []
+    for a in range(size):
+        distances = abs(points[:, 0] - points[a, 0])
+        negatives = np.sort(distances[labels != labels[a]])
+        for d in distances[(labels == labels[a]) & (np.arange(size) != a)]:
+            nearer = np.searchsorted(negatives, d + margin)
+            if loss_class is BatchAllTripletLoss:
+                penalties.append((nearer, (d + margin) * nearer - negatives[:nearer].sum()))
+            else:
+                i = np.searchsorted(negatives, d, side="right")
+                penalties.append((1, max(d + margin - negatives[min(i, len(negatives) - 1)], 0)))
+    counts, sums = np.sum(penalties, axis=0)
+    value, gradient = value_and_gradient(lambda x: loss_class(margin)(labels, x), points)
+    assert value == pytest.approx(sums / counts, rel=1e-3)
+    assert np.isfinite(gradient).all()
+
+
+@each_in_batch
+def test_a_nan_is_not_hidden(loss_class):
+    labels, embeddings = random_batch()
+    embeddings[0] = np.nan
+    assert np.isnan(numpy(loss_class()(labels, embeddings)))
+
+
 @squared_or_not
 @each_margin
 def test_explicit_loss_equals_loops(margin, squared):
