@@ -51,3 +51,9 @@ def test_one_command_points_everything_to_a_fork_and_back(tmp_path):
         assert "github.com/somebody/some-fork" in text or "github/somebody/some-fork" in text
     repoint(tmp_path, address)
     assert original == {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+
+def test_continuous_integration_does_not_skip_the_browser():
+    script = (ROOT / ".ci/run").read_text()
+    assert script.index("export BROWSER_TESTS=required") < script.index("\nuv run pytest\n")
+    assert "BROWSER_TESTS" in (ROOT / "tests/test_app_browser.py").read_text()
