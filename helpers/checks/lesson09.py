@@ -1,0 +1,132 @@
+"""Checks of lesson 9, more data sets."""
+
+import numpy as np
+
+from helpers.checks import exercise
+
+
+@exercise(
+    "for raw pixels no mirrored boot is a boot: such a list tells you what a mirror does to the pixels, "
+    "whether it keeps the meaning only you can say"
+)
+def exercise_1(classes_that_survive):
+    def survivors(labels, answers, enough):
+        found = classes_that_survive(np.array(labels), np.array(answers), enough)
+        assert isinstance(found, (list, tuple, np.ndarray)), f"return a list, not {found!r}"
+        return [int(c) for c in found]
+
+    labels, answers = [0, 0, 5, 5, 8, 8, 8, 8], [0, 0, 2, 5, 8, 8, 8, 3]
+    found = survivors(labels, answers, 0.7)
+    assert 2 not in found and 3 not in found, (
+        "2 and 3 occur among the answers only: count the mirrored images of a class, not what was found"
+    )
+    assert 8 in found, "of the eights 3 of 4 survive, which is at least 0.7"
+    assert 5 not in found, "of the fives 1 of 2 survives, which is less than 0.7"
+    assert found == [0, 8], f"with enough=0.7 the answer is [0, 8], not {found}"
+    found = survivors(labels, answers, 0.75)
+    assert found == [0, 8], f"exactly 3 of 4 is at least 0.75: [0, 8], not {found}"
+    found = survivors([9, 9, 1, 1], [9, 9, 1, 1], 1.0)
+    assert found == [1, 9], f"in ascending order: [1, 9], not {found}"
+    found = survivors([4, 4], [7, 7], 0.1)
+    assert found == [], f"no class may survive at all: [], not {found}"
+    rng = np.random.default_rng(0)
+    labels, answers = rng.integers(0, 50, 2000), rng.integers(0, 3, 2000)
+    answers = np.where(rng.random(2000) < 0.5, labels, answers)
+    expected = [int(c) for c in np.unique(labels) if (answers[labels == c] == c).mean() >= 0.5]
+    assert survivors(labels, answers, 0.5) == expected, (
+        "on 2,000 images of 50 classes the list is another one"
+    )
+
+
+@exercise(
+    "a network that is tuned and tested on such a split is asked about classes it never saw, as a search engine is "
+    "every day"
+)
+def exercise_2(training_mask):
+    labels = np.array([30, 10, 20, 10, 40, 30])
+    original = labels.copy()
+    mask = np.asarray(training_mask(labels, 0.5))
+    assert mask.dtype == bool and mask.shape == (6,), (
+        f"return a boolean array of shape (6,), not {mask.dtype} {mask.shape}"
+    )
+    assert (labels == original).all(), "your function changed the labels that it was given"
+    shared = set(labels[mask]) & set(labels[~mask])
+    assert not shared, f"class {min(shared)} is on both sides: divide the classes, not the images"
+    assert set(labels[mask]) == {10, 20}, (
+        f"half of the classes 10, 20, 30, 40 are 10 and 20, not {sorted(int(c) for c in set(labels[mask]))}"
+    )
+    mask = np.asarray(training_mask(np.array([3, 1, 2]), 0.5))
+    assert mask.tolist() == [False, True, False], "half of three classes, rounded down, is one: class 1"
+    mask = np.asarray(training_mask(np.array([900, 1, 2, 300]), 0.5))
+    assert mask.tolist() == [False, True, True, False], (
+        "of the classes 1, 2, 300, 900 half are 1 and 2: count the classes, their numbers have gaps"
+    )
+    column = np.asarray(training_mask(labels[:, None], 0.5))
+    assert column.shape == (6,), (
+        f"labels of shape (n, 1) should give a mask of shape (n,), not {column.shape}"
+    )
+    assert column.tolist() == [False, True, True, True, False, False], "labels (n, 1): another mask"
+    birds = np.repeat(np.arange(1, 201), np.random.default_rng(0).integers(41, 61, 200))
+    birds = np.random.default_rng(1).permutation(birds)
+    assert (np.asarray(training_mask(birds, 0.5)) == (birds <= 100)).all(), (
+        "CUB's classes are 1 to 200, and 1 to 100 are for training"
+    )
+
+
+@exercise(
+    "the network stayed as it was and the question changed: half of making a search work on strange pictures is this"
+)
+def exercise_3(as_catalogue):
+    def call(photo):
+        given = photo.copy()
+        result = np.asarray(as_catalogue(photo))
+        assert (photo == given).all(), "your function changed the array that it was given: work on a copy"
+        assert result.shape == (28, 28) and result.dtype == np.uint8, (
+            f"return uint8 (28, 28), not {result.dtype} {result.shape}"
+        )
+        return result
+
+    def photo(background, thing, box=(30, 80, 40, 60), size=(200, 150)):
+        image = np.full(size, background, np.uint8)
+        image[box[0] : box[1], box[2] : box[3]] = thing
+        return image
+
+    nothing = call(np.full((40, 60), 200, np.uint8))
+    assert not nothing.any(), "a photograph of nothing gives zeros"
+    for background, thing, name in ((255, 30, "dark on white"), (0, 120, "light on black")):
+        result = call(photo(background, thing))
+        assert result[0, 0] == 0, f"{name}: the background should be 0, it is {result[0, 0]}"
+        assert result.max() == 255, f"{name}: the brightest pixel should be 255, not {result.max()}"
+        _check_box(result, 24, 24 * 20 / 50, name)
+    result = call(photo(180, 60))
+    assert result[0, 0] == 0 and result.max() == 255, (
+        "dark grey on light grey: background 0, brightest pixel 255"
+    )
+    _check_box(result, 24, 24 * 20 / 50, "dark grey on light grey")
+    result = call(photo(90, 250, box=(10, 30, 5, 145)))
+    assert result[0, 0] == 0 and result.max() == 255, "white on dark grey: background 0, brightest pixel 255"
+    _check_box(result, 24 * 20 / 140, 24, "wide, white on dark grey")
+    tiny = call(photo(255, 0, box=(3, 7, 4, 6), size=(12, 12)))
+    _check_box(tiny, 24, 12, "a thing of 4 × 2 pixels")
+    noisy = photo(240, 40).astype(int) + np.random.default_rng(0).integers(-9, 10, (200, 150))
+    noisy = call(noisy.clip(0, 255).astype(np.uint8))
+    assert noisy[0].max() == 0 and noisy[:, 0].max() == 0, (
+        "pixels that differ from the background by less than 20 are background, and become 0"
+    )
+    _check_box(noisy, 24, 24 * 20 / 50, "with a little noise")
+    two_tones = photo(255, 200)
+    two_tones[30:55, 40:60] = 0
+    result = call(two_tones)
+    assert result[6, 13] > result[20, 13] > 0, "dark on white: the darker half becomes the brighter one"
+
+
+def _check_box(result, height, width, name):
+    rows, columns = np.flatnonzero(result.max(axis=1) > 60), np.flatnonzero(result.max(axis=0) > 60)
+    tall, wide = len(rows), len(columns)
+    assert abs(tall - height) <= 1.5 and abs(wide - width) <= 1.5, (
+        f"{name}: the thing should be {height:.0f} high and {width:.0f} wide (longer side 24), it is {tall} × {wide}"
+    )
+    middle = (rows[0] + rows[-1]) / 2, (columns[0] + columns[-1]) / 2
+    assert max(abs(place - 13.5) for place in middle) <= 1, (
+        f"{name}: the middle of the thing should be at 13.5, 13.5, it is at {middle[0]}, {middle[1]}"
+    )
