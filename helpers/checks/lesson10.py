@@ -64,7 +64,7 @@ def exercise_2(equal_error_rate):
     )
     rng = np.random.default_rng(10)
     same = rng.random(600) < 0.2
-    distances = (rng.normal(0.8, 0.2, 600) - 0.3 * same).round(2)
+    distances = (rng.normal(0.8, 0.2, 600) - 0.3 * same).round(1)
     expected = _equal_error_rate_naively(distances, same)
     value = rate(distances, same)
     assert _near(value, expected), f"on 600 pairs with ties, expected {expected:.4f}, got {value:.4f}"
