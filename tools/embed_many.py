@@ -74,13 +74,15 @@ def main():
 
 def peak_memory_mb():
     """The most memory that this process had at any time, in MB; None where the system does not tell (Windows)."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux; getrusage would begin with the memory of the program that started this one
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return round(int(line.split()[1]) * 1024 / 1e6)
     try:
         import resource
-        import sys
     except ImportError:
         return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)  # macOS: in bytes
 
 
 if __name__ == "__main__":
