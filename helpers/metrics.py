@@ -110,6 +110,8 @@ def nearest_others(embeddings, k, dist="l2"):
         ValueError: k too large, and all that `nearest` raises.
     """
     others = len(embeddings) - 1
+    if others < 1:
+        raise ValueError(f"Leave-one-out needs two embeddings or more, not {len(embeddings)}.")
     if not 1 <= k <= others:
         raise ValueError(f"Leave-one-out, each item has {others:,} others to find, so k cannot be {k}.")
     distances, indices = nearest(embeddings, embeddings, k + 1, dist)

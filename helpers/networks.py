@@ -117,11 +117,15 @@ def load_pretrained():
         FileNotFoundError: the file is missing.
         ValueError: the file is damaged.
     """
-    path = WEIGHTS_FOLDER / "fashion_mnist.weights.h5"
+    path, record_path = WEIGHTS_FOLDER / "fashion_mnist.weights.h5", WEIGHTS_FOLDER / "fashion_mnist.json"
     cure = "Restore the original: `git checkout -- helpers/weights`, or install the course again."
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing. {cure}")
-    record = json.loads((WEIGHTS_FOLDER / "fashion_mnist.json").read_text())
+    for file in (path, record_path):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} is missing. {cure}")
+    try:
+        record = json.loads(record_path.read_text())
+    except ValueError as error:  # not JSON, or not even text
+        raise ValueError(f"{record_path} is damaged ({error}). {cure}") from error
     if hashlib.sha256(path.read_bytes()).hexdigest() != record["sha256"]:
         raise ValueError(f"{path} is damaged: its sha256 is not the recorded one. {cure}")
     # Weights alone, for a network built here: an older Keras may not load a whole model that a newer one saved.

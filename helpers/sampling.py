@@ -101,6 +101,9 @@ class BalancedBatches(keras.utils.PyDataset):
         labels = _check_labels(images, labels)
         for name, value in (("classes_per_batch", classes_per_batch), ("images_per_class", images_per_class)):
             _check_positive_integer(name, value)
+        if batches is None:
+            batches = max(1, len(labels) // (classes_per_batch * images_per_class))
+        _check_positive_integer("batches", batches)
         by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         if len(by_class) < classes_per_batch:
             raise ValueError(
@@ -118,7 +121,7 @@ class BalancedBatches(keras.utils.PyDataset):
         self.rng = np.random.default_rng(seed)
         self._by_class = by_class
         self._queues = [self.rng.permutation(members) for members in by_class]
-        self._batches = batches or max(1, len(labels) // (classes_per_batch * images_per_class))
+        self._batches = batches
 
     def __len__(self):
         return self._batches

@@ -337,6 +337,9 @@ def test_k_beyond_the_gallery_is_refused():
         recall_at_k(query, query_labels, k=25)
     with pytest.raises(ValueError, match="so k cannot be 0"):
         nearest_others(query, 0)
+    for few in (0, 1):
+        with pytest.raises(ValueError, match=rf"^Leave-one-out needs two embeddings or more, not {few}\.$"):
+            nearest_others(query[:few], 1)
 
 
 @each_metric
@@ -375,7 +378,7 @@ def test_nan_is_refused(metric):
 @each_metric
 def test_empty_sets_are_refused(metric):
     query, query_labels, gallery, gallery_labels = random_sets()
-    message = "is empty|No query has an item|so k cannot be"
+    message = "is empty|No query has an item|needs two embeddings or more"
     with pytest.raises(ValueError, match=message):
         metric(query[:0], query_labels[:0], gallery, gallery_labels)
     with pytest.raises(ValueError, match=message):

@@ -191,6 +191,12 @@ def test_an_epoch_draws_about_n_images():
     assert len(BalancedBatches(numbered_images(3), [0, 0, 0], 1, 2)) == 1
 
 
+@pytest.mark.parametrize("batches", [0, -1, 2.5])
+def test_an_epoch_needs_a_whole_number_of_batches(batches):
+    with pytest.raises(ValueError, match=rf"^batches must be an integer ≥ 1, not {batches}\.$"):
+        balanced(batches=batches)
+
+
 def test_default_batch_is_ten_classes_with_twelve_images():
     labels = np.repeat(np.arange(10), 20)
     batches = BalancedBatches(numbered_images(200), labels)
