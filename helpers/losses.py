@@ -1,9 +1,13 @@
-"""Triplet losses: one for explicit triplets, three that mine their triplets inside the batch.
+"""Metric losses: triplet losses first, then losses over pairs, then losses over learnable proxies.
 
-Every in-batch loss takes labels (B,) or (B, 1) and embeddings (B, d), and returns one value per anchor, (B,), whose
-mean is the loss. A batch without a single triplet gives 0, never NaN. All of them are registered with Keras, so a
-compiled model survives save and load.
+One signature for all. A triplet or pair loss takes labels (B,) or (B, 1) and embeddings (B, d); a proxy loss takes the
+same labels and the cosines (B, C) that the layer `CosineProxies(C)` makes of the embeddings. (`TripletLoss` alone takes
+explicit triplets.) Each returns one value per image, (B,), whose mean is the loss. What a batch lacks, triplets or
+positive pairs, adds 0 to it, never NaN. All of them are registered with Keras, so a compiled model survives save and
+load, and all compute in float32, whatever the network computes in.
 """
+
+import math
 
 import keras
 from keras import ops
@@ -196,3 +200,284 @@ class BatchHardTripletLoss(TripletLossBase):
         anchors = ops.sum(ops.cast(valid, "float32"))
         batch_size = ops.cast(ops.shape(penalties)[0], "float32")
         return penalties * batch_size / ops.maximum(anchors, 1.0)
+
+
+# Losses over pairs
+
+
+def cosines(a, b):
+    """Cosine of the angle between every row of `a` (M, d) and every row of `b` (N, d): a float32 tensor (M, N).
+
+    A row of zeros has the cosine 0 with everything, and a gradient of finite size.
+    """
+    a, b = ops.cast(a, "float32"), ops.cast(b, "float32")
+    # The lower bound lies under the root: the gradient of a norm is infinite at 0.
+    a = a * ops.rsqrt(ops.maximum(ops.sum(ops.square(a), axis=1, keepdims=True), 1e-12))
+    b = b * ops.rsqrt(ops.maximum(ops.sum(ops.square(b), axis=1, keepdims=True), 1e-12))
+    return ops.matmul(a, ops.transpose(b))
+
+
+def shares_of_mean(values, counted):
+    """Scale `values` (B, ...) so that their sum over B is the mean of those that are `counted`, a boolean tensor.
+
+    Without any, all shares are 0.
+    """
+    counted = ops.cast(counted, "float32")
+    batch_size = ops.cast(ops.shape(values)[0], "float32")
+    return values * counted * batch_size / ops.maximum(ops.sum(counted), 1.0)
+
+
+def log_one_plus_sum_exp(x, mask, axis):
+    """log(1 + Σ exp(x)) over the entries of `x` where `mask` is true, without overflow: 0 where there are none."""
+    return ops.softplus(ops.logsumexp(ops.where(mask, x, -1e9), axis=axis))
+
+
+class MetricLossBase(keras.losses.Loss):
+    """What all losses below share: settings that are numbers, how they are checked, and how they are saved.
+
+    Args:
+        settings: dict of name and value. A setting by which the loss divides or multiplies is above 0, every other one
+            (a margin, say) at least 0.
+    """
+
+    def __init__(self, settings, **kwargs):
+        super().__init__(**kwargs)
+        for name, value in settings.items():
+            above_zero = name in ("alpha", "beta", "scale", "temperature")
+            is_number = isinstance(value, (int, float)) and math.isfinite(value)
+            if not is_number or value < 0 or (above_zero and value == 0):
+                raise ValueError(f"{name} must be a number {'>' if above_zero else '≥'} 0, not {value!r}.")
+            setattr(self, name, value)
+        self.settings = dict(settings)
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}
+
+
+@keras.saving.register_keras_serializable("metric_learning")
+class ContrastiveLoss(MetricLossBase):
+    """Pull positives closer than one distance, push negatives farther than another.
+
+    The mean of [d − positive_margin]+ over the positive pairs where it is above 0, plus the mean of
+    [negative_margin − d]+ over the negative pairs where it is above 0. d is the Euclidean distance between rows of
+    `y_pred` (B, d), as they come. Without positive pairs the second mean is all there is.
+
+    Source: Hadsell, Chopra & LeCun, Dimensionality Reduction by Learning an Invariant Mapping, 2006, who square both
+    terms; this is the form of pytorch-metric-learning, which does not.
+    """
+
+    def __init__(self, positive_margin=0.0, negative_margin=1.0, **kwargs):
+        super().__init__({"positive_margin": positive_margin, "negative_margin": negative_margin}, **kwargs)
+
+    def call(self, y_true, y_pred):
+        distances = pairwise_distances(y_pred)  # (B, B)
+        positive, negative = pair_masks(y_true)  # (B, B) each
+        pull = ops.where(positive, ops.relu(distances - self.positive_margin), 0.0)
+        push = ops.where(negative, ops.relu(self.negative_margin - distances), 0.0)
+        return ops.sum(shares_of_mean(pull, pull > 0) + shares_of_mean(push, push > 0), axis=1)  # (B,)
+
+
+@keras.saving.register_keras_serializable("metric_learning")
+class MultiSimilarityLoss(MetricLossBase):
+    """Weigh every pair by how it compares with the anchor's other pairs.
+
+    For each anchor, with s the cosines between rows of `y_pred` (B, d):
+    1/alpha · log(1 + Σ_positives exp(−alpha (s − base))) + 1/beta · log(1 + Σ_negatives exp(beta (s − base))).
+
+    Args:
+        alpha, beta: how much the hardest positive and the hardest negative dominate the sums.
+        base: the cosine that positives should exceed and negatives stay below.
+        epsilon: with a number (the paper's is 0.1) only informative pairs take part: positives less similar than the
+            most similar negative plus epsilon, negatives more similar than the least similar positive minus epsilon.
+            None: all pairs do.
+
+    Source: Wang et al., Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning, 2019
+    (arXiv 1904.06627).
+    """
+
+    def __init__(self, alpha=2, beta=50, base=0.5, epsilon=None, **kwargs):
+        settings = {"alpha": alpha, "beta": beta, "base": base}
+        super().__init__(settings if epsilon is None else {**settings, "epsilon": epsilon}, **kwargs)
+        self.epsilon = epsilon
+
+    def call(self, y_true, y_pred):
+        similarities = cosines(y_pred, y_pred)  # (B, B)
+        positive, negative = pair_masks(y_true)  # (B, B) each
+        if self.epsilon is not None:
+            nearest_negative = ops.max(
+                ops.where(negative, similarities, -float("inf")), axis=1, keepdims=True
+            )
+            farthest_positive = ops.min(
+                ops.where(positive, similarities, float("inf")), axis=1, keepdims=True
+            )
+            positive = ops.logical_and(positive, similarities - self.epsilon < nearest_negative)
+            negative = ops.logical_and(negative, similarities + self.epsilon > farthest_positive)
+        above = similarities - self.base
+        pull = log_one_plus_sum_exp(-self.alpha * above, positive, axis=1) / self.alpha  # (B,)
+        push = log_one_plus_sum_exp(self.beta * above, negative, axis=1) / self.beta
+        return pull + push
+
+
+@keras.saving.register_keras_serializable("metric_learning")
+class SupConLoss(MetricLossBase):
+    """For each anchor, pick its positives out of all other images of the batch: a softmax over cosines.
+
+    −log p(positive), averaged over the anchor's positives, where p is the softmax of cosine / temperature over all
+    images but the anchor. The cosines are those between rows of `y_pred` (B, d). The mean runs over the anchors that
+    have both positives and negatives.
+
+    Source: Khosla et al., Supervised Contrastive Learning, 2020 (arXiv 2004.11362), "L_out".
+    """
+
+    def __init__(self, temperature=0.1, **kwargs):
+        super().__init__({"temperature": temperature}, **kwargs)
+
+    def call(self, y_true, y_pred):
+        logits = cosines(y_pred, y_pred) / self.temperature  # (B, B)
+        positive, negative = pair_masks(y_true)  # (B, B) each
+        others = ops.logical_or(positive, negative)
+        log_sum = ops.logsumexp(ops.where(others, logits, -1e9), axis=1, keepdims=True)  # (B, 1)
+        penalties = ops.sum(ops.where(positive, log_sum - logits, 0.0), axis=1)  # (B,)
+        penalties = penalties / ops.maximum(ops.sum(ops.cast(positive, "float32"), axis=1), 1.0)
+        valid = ops.logical_and(ops.any(positive, axis=1), ops.any(negative, axis=1))
+        return shares_of_mean(penalties, valid)
+
+
+# Losses over proxies: one learnable vector per class stands for its images
+
+
+@keras.saving.register_keras_serializable("metric_learning")
+class CosineProxies(keras.layers.Layer):
+    """Embeddings (B, d) in, their cosines (B, classes) with one learnable proxy per class out.
+
+    It goes behind the embedding network while a proxy loss trains it, and is left off for retrieval. It computes in
+    float32 also under a mixed precision policy: bfloat16 keeps two to three digits, and 64 times a cosine needs more.
+    The proxies start at a length of about 1, whatever d is.
+
+    Args:
+        classes: number of classes. The labels of the losses run from 0 to classes − 1.
+    """
+
+    def __init__(self, classes, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, **kwargs)
+        if not isinstance(classes, int) or classes < 1:
+            raise ValueError(f"classes must be an integer ≥ 1, not {classes!r}.")
+        self.classes = classes
+        self.input_spec = keras.InputSpec(ndim=2)
+
+    def build(self, input_shape):
+        dimensions = input_shape[-1]
+        self.proxies = self.add_weight(
+            shape=(self.classes, dimensions),
+            initializer=keras.initializers.RandomNormal(stddev=dimensions**-0.5),
+            name="proxies",
+        )
+
+    def call(self, embeddings):
+        return cosines(embeddings, self.proxies)
+
+    def get_config(self):
+        return {**super().get_config(), "classes": self.classes}
+
+
+def class_numbers(y_true):
+    """Labels (B,) or (B, 1), of integers in any dtype, as int32 (B,)."""
+    return ops.reshape(ops.cast(y_true, "int32"), (-1,))
+
+
+def own_proxy(labels, y_pred):
+    """Which of the cosines `y_pred` (B, C) belongs to an image and the proxy of its class: booleans (B, C)."""
+    return ops.equal(labels[:, None], ops.arange(y_pred.shape[1], dtype="int32")[None, :])
+
+
+@keras.saving.register_keras_serializable("metric_learning")
+class NormalisedSoftmaxLoss(MetricLossBase):
+    """Classification with unit vectors: cross-entropy of cosine / temperature.
+
+    `y_pred` is (B, C): the cosines that `CosineProxies` returns.
+
+    Source: Zhai & Wu, Classification is a Strong Baseline for Deep Metric Learning, 2019 (arXiv 1811.12649).
+    """
+
+    def __init__(self, temperature=0.05, **kwargs):
+        super().__init__({"temperature": temperature}, **kwargs)
+
+    def call(self, y_true, y_pred):
+        y_pred = ops.cast(y_pred, "float32")
+        logits = y_pred / self.temperature
+        return ops.sparse_categorical_crossentropy(class_numbers(y_true), logits, from_logits=True)
+
+
+@keras.saving.register_keras_serializable("metric_learning")
+class CosFaceLoss(MetricLossBase):
+    """Normalised softmax that has to win by a margin: the cosine with the own proxy is lowered before the softmax.
+
+    Cross-entropy of scale · (cosine − margin at the label). `y_pred` is (B, C): the cosines that `CosineProxies`
+    returns.
+
+    Source: Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, 2018 (arXiv 1801.09414).
+    """
+
+    def __init__(self, scale=64, margin=0.35, **kwargs):
+        super().__init__({"scale": scale, "margin": margin}, **kwargs)
+
+    def call(self, y_true, y_pred):
+        y_pred = ops.cast(y_pred, "float32")
+        labels = class_numbers(y_true)
+        logits = self.scale * ops.where(own_proxy(labels, y_pred), y_pred - self.margin, y_pred)
+        return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+
+
+@keras.saving.register_keras_serializable("metric_learning")
+class ArcFaceLoss(MetricLossBase):
+    """Normalised softmax with a margin in the angle: the angle to the own proxy is widened before the softmax.
+
+    Cross-entropy of scale · cosine, where the label's cosine, cos θ, becomes cos(θ + margin). An angle that would pass
+    180° gets cos θ − margin · sin(margin) instead, which goes on falling. `y_pred` is (B, C): the cosines that
+    `CosineProxies` returns. The gradient is finite also where a cosine is 1 or −1.
+
+    Args:
+        scale: what the cosines are multiplied by.
+        margin: an angle in radians; 0.5 is 28.6°.
+
+    Source: Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, 2019 (arXiv 1801.07698).
+    """
+
+    def __init__(self, scale=64, margin=0.5, **kwargs):
+        super().__init__({"scale": scale, "margin": margin}, **kwargs)
+        if margin >= math.pi:
+            raise ValueError(f"margin is an angle in radians, below π = 180°, not {margin!r}.")
+
+    def call(self, y_true, y_pred):
+        y_pred = ops.cast(y_pred, "float32")
+        labels = class_numbers(y_true)
+        sines = safe_sqrt(ops.maximum((1.0 - y_pred) * (1.0 + y_pred), 0.0))
+        widened = y_pred * math.cos(self.margin) - sines * math.sin(self.margin)  # cos(θ + margin)
+        beyond = y_pred - self.margin * math.sin(self.margin)
+        widened = ops.where(y_pred >= -math.cos(self.margin), widened, beyond)
+        logits = self.scale * ops.where(own_proxy(labels, y_pred), widened, y_pred)
+        return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+
+
+@keras.saving.register_keras_serializable("metric_learning")
+class ProxyAnchorLoss(MetricLossBase):
+    """Each proxy is an anchor, which pulls its images, the farthest most, and pushes the others, the nearest most.
+
+    With s the cosines `y_pred` (B, C) that `CosineProxies` returns: log(1 + Σ exp(−scale (s − margin))) over a proxy's
+    own images, averaged over the proxies whose class is in the batch, plus log(1 + Σ exp(scale (s + margin))) over all
+    other images, averaged over all proxies. The loss belongs to no single image: every one carries the same value.
+
+    Source: Kim et al., Proxy Anchor Loss for Deep Metric Learning, 2020 (arXiv 2003.13911).
+    """
+
+    def __init__(self, scale=32, margin=0.1, **kwargs):
+        super().__init__({"scale": scale, "margin": margin}, **kwargs)
+
+    def call(self, y_true, y_pred):
+        y_pred = ops.cast(y_pred, "float32")
+        own = own_proxy(class_numbers(y_true), y_pred)  # (B, C)
+        pull = log_one_plus_sum_exp(-self.scale * (y_pred - self.margin), own, axis=0)  # (C,)
+        push = log_one_plus_sum_exp(self.scale * (y_pred + self.margin), ops.logical_not(own), axis=0)
+        present = ops.sum(ops.cast(ops.any(own, axis=0), "float32"))
+        loss = ops.sum(pull) / ops.maximum(present, 1.0) + ops.mean(push)
+        return ops.broadcast_to(loss, (ops.shape(y_pred)[0],))

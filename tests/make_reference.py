@@ -7,6 +7,7 @@ Everything is computed in float64. The course itself needs neither PyTorch nor t
 """
 
 import json
+import math
 from itertools import product
 from pathlib import Path
 
@@ -97,6 +98,66 @@ def loss_cases():
     }
 
 
+def metric_loss_cases():
+    """Losses over pairs, and losses over proxies, at several settings: value and gradients.
+
+    The settings have this course's names.
+    """
+    labels = torch.tensor(LABELS)
+    embeddings, proxies = random(len(LABELS), 4), random(5, 4)  # class 4 is not in the batch
+    embeddings[0] = (
+        random(4) / 10 - proxies[LABELS[0]]
+    )  # nearly opposite: its angle plus a margin passes 180°
+    plain = distances.LpDistance(normalize_embeddings=False)
+    size = {"num_classes": len(proxies), "embedding_size": 4}
+    tried = []
+    for positive, negative in ((0.0, 1.0), (0.0, 3.0), (2.0, 2.5)):
+        loss = losses.ContrastiveLoss(positive, negative, distance=plain)
+        tried.append(("ContrastiveLoss", {"positive_margin": positive, "negative_margin": negative}, loss))
+    for (alpha, beta, base), epsilon in product([(2, 50, 0.5), (3, 8, 0.1)], [None, 0.1]):
+        settings = {"alpha": alpha, "beta": beta, "base": base, "epsilon": epsilon}
+        tried.append(("MultiSimilarityLoss", settings, losses.MultiSimilarityLoss(alpha, beta, base)))
+    for temperature in (0.1, 0.5):
+        tried.append(("SupConLoss", {"temperature": temperature}, losses.SupConLoss(temperature)))
+    for temperature in (0.05, 0.5):
+        loss = losses.NormalizedSoftmaxLoss(temperature=temperature, **size)
+        tried.append(("NormalisedSoftmaxLoss", {"temperature": temperature}, loss))
+    for scale, margin in ((64, 0.35), (4, 0.1)):
+        loss = losses.CosFaceLoss(scale=scale, margin=margin, **size)
+        tried.append(("CosFaceLoss", {"scale": scale, "margin": margin}, loss))
+    for scale, margin in ((64, 0.5), (4, 0.2)):
+        loss = losses.ArcFaceLoss(scale=scale, margin=math.degrees(margin), **size)
+        tried.append(("ArcFaceLoss", {"scale": scale, "margin": margin}, loss))
+    for scale, margin in ((32, 0.1), (4, 0.3)):
+        loss = losses.ProxyAnchorLoss(alpha=scale, margin=margin, **size)
+        tried.append(("ProxyAnchorLoss", {"scale": scale, "margin": margin}, loss))
+    cases = []
+    for name, settings, loss in tried:
+        leaf = embeddings.clone().requires_grad_()
+        case = {"loss": name, "settings": settings}
+        if hasattr(loss, "proxies"):
+            loss.proxies.data = proxies.clone()
+        elif hasattr(loss, "W"):
+            loss.W.data = proxies.T.clone()
+        mined = None
+        if settings.get("epsilon") is not None:
+            mined = miners.MultiSimilarityMiner(settings["epsilon"])(embeddings, labels)
+        value = loss(leaf, labels, mined)
+        value.backward()
+        case |= {"value": value.item(), "gradient": leaf.grad.tolist()}
+        if hasattr(loss, "proxies"):
+            case["proxies_gradient"] = loss.proxies.grad.tolist()
+        elif hasattr(loss, "W"):
+            case["proxies_gradient"] = loss.W.grad.T.tolist()
+        cases.append(case)
+    return {
+        "embeddings": embeddings.tolist(),
+        "labels": LABELS,
+        "proxies": proxies.tolist(),
+        "cases": cases,
+    }
+
+
 class WithRecall(AccuracyCalculator):
     def calculate_recall_at_1(self, **kwargs):
         return self.recall(1, **kwargs)
@@ -140,7 +201,11 @@ def metric_cases():
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    reference = {"losses": loss_cases(), "metrics": metric_cases()}
+    reference = {
+        "losses": loss_cases(),
+        "metrics": metric_cases(),
+        "metric_losses": metric_loss_cases(),  # last, so that the random numbers of the others stay what they were
+    }
     path = Path(__file__).with_name("reference.json")
     path.write_text(json.dumps(reference) + "\n")
     print(f"{path}: {path.stat().st_size:,} bytes")

@@ -9,13 +9,24 @@ from numeric import REFERENCE, numpy, value_and_gradient
 
 from helpers import losses
 from helpers.losses import (
+    ArcFaceLoss,
     BatchAllTripletLoss,
     BatchHardTripletLoss,
+    ContrastiveLoss,
+    CosFaceLoss,
+    CosineProxies,
+    MultiSimilarityLoss,
+    NormalisedSoftmaxLoss,
+    ProxyAnchorLoss,
     SemiHardTripletLoss,
+    SupConLoss,
     TripletLoss,
+    cosines,
+    log_one_plus_sum_exp,
     pair_masks,
     pairwise_distances,
     safe_sqrt,
+    shares_of_mean,
 )
 
 IN_BATCH = [BatchAllTripletLoss, SemiHardTripletLoss, BatchHardTripletLoss]
@@ -470,5 +481,477 @@ def test_training_lowers_the_loss(loss_class):
     points = rng.normal(size=(4, 6))[labels] + rng.normal(size=(20, 6))
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
     model.compile(keras.optimizers.Adam(0.05), loss_class(1.0))
+    history = [float(model.train_on_batch(points, labels[:, None])) for _ in range(20)]
+    assert history[-1] < 0.9 * history[0]
+
+
+# Losses over pairs and over proxies
+
+PAIR_LOSSES = [ContrastiveLoss, MultiSimilarityLoss, SupConLoss]
+PROXY_LOSSES = [NormalisedSoftmaxLoss, CosFaceLoss, ArcFaceLoss, ProxyAnchorLoss]
+PAIR_SETTINGS = [
+    (ContrastiveLoss, {}),
+    (ContrastiveLoss, {"positive_margin": 1.0, "negative_margin": 2.5}),
+    (MultiSimilarityLoss, {}),
+    (MultiSimilarityLoss, {"alpha": 3, "beta": 8.0, "base": 0.1, "epsilon": 0.1}),
+    (SupConLoss, {}),
+    (SupConLoss, {"temperature": 0.7}),
+]
+PROXY_SETTINGS = [
+    (NormalisedSoftmaxLoss, {}),
+    (NormalisedSoftmaxLoss, {"temperature": 0.7}),
+    (CosFaceLoss, {}),
+    (CosFaceLoss, {"scale": 5.0, "margin": 0.1}),
+    (ArcFaceLoss, {}),
+    (ArcFaceLoss, {"scale": 5.0, "margin": 2.0}),  # so wide that most angles pass 180°
+    (ProxyAnchorLoss, {}),
+    (ProxyAnchorLoss, {"scale": 5.0, "margin": 0.3}),
+]
+CLASSES = 6  # random_batch has the classes 0 to 3: two proxies have no image
+
+each_pair_loss = pytest.mark.parametrize("loss_class", PAIR_LOSSES)
+each_proxy_loss = pytest.mark.parametrize("loss_class", PROXY_LOSSES)
+each_setting = pytest.mark.parametrize(("loss_class", "settings"), PAIR_SETTINGS + PROXY_SETTINGS)
+
+
+def random_input(loss_class, seed=0):
+    """Labels, and what the loss takes: embeddings or cosines."""
+    labels, embeddings = random_batch(seed)
+    if loss_class in PAIR_LOSSES:
+        return labels, embeddings
+    rng = np.random.default_rng(seed)
+    return labels, rng.uniform(-1, 1, (len(labels), CLASSES)).astype("float32").astype("float64")
+
+
+def cosine(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(
+        sum(x * x for x in a) * sum(y * y for y in b)
+    )
+
+
+def naive_contrastive(labels, embeddings, positive_margin=0.0, negative_margin=1.0):
+    pull, push = [], []
+    for a in range(len(labels)):
+        positives, negatives = positives_and_negatives(labels, a)
+        pull += [distance(embeddings[a], embeddings[p], False) - positive_margin for p in positives]
+        push += [negative_margin - distance(embeddings[a], embeddings[n], False) for n in negatives]
+    return mean([x for x in pull if x > 0]) + mean([x for x in push if x > 0])
+
+
+def naive_multi_similarity(labels, embeddings, alpha=2, beta=50, base=0.5, epsilon=None):
+    values = []
+    for a in range(len(labels)):
+        positives, negatives = (
+            [cosine(embeddings[a], embeddings[i]) for i in indices]
+            for indices in positives_and_negatives(labels, a)
+        )
+        if epsilon is not None:
+            positives, negatives = (
+                [p for p in positives if negatives and p - epsilon < max(negatives)],
+                [n for n in negatives if positives and n + epsilon > min(positives)],
+            )
+        pull = math.log(1 + sum(math.exp(-alpha * (p - base)) for p in positives)) / alpha
+        values.append(pull + math.log(1 + sum(math.exp(beta * (n - base)) for n in negatives)) / beta)
+    return mean(values)
+
+
+def naive_supcon(labels, embeddings, temperature=0.1):
+    values = []
+    for a in range(len(labels)):
+        positives, negatives = positives_and_negatives(labels, a)
+        if positives and negatives:
+            weight = [math.exp(cosine(embeddings[a], x) / temperature) for x in embeddings]
+            total = sum(weight) - weight[a]
+            values.append(mean([-math.log(weight[p] / total) for p in positives]))
+    return mean(values)
+
+
+def cross_entropy(logits, label):
+    return math.log(sum(math.exp(x - logits[label]) for x in logits))
+
+
+def naive_normalised_softmax(labels, cosines_, temperature=0.05):
+    return mean(
+        [cross_entropy([c / temperature for c in row], y) for y, row in zip(labels, cosines_, strict=True)]
+    )
+
+
+def naive_cosface(labels, cosines_, scale=64, margin=0.35):
+    return mean(
+        [
+            cross_entropy([scale * (c - margin * (j == y)) for j, c in enumerate(row)], y)
+            for y, row in zip(labels, cosines_, strict=True)
+        ]
+    )
+
+
+def naive_arcface(labels, cosines_, scale=64, margin=0.5):
+    def widened(c):
+        angle = math.acos(c)
+        return math.cos(angle + margin) if angle + margin <= math.pi else c - margin * math.sin(margin)
+
+    return mean(
+        [
+            cross_entropy([scale * (widened(c) if j == y else c) for j, c in enumerate(row)], y)
+            for y, row in zip(labels, cosines_, strict=True)
+        ]
+    )
+
+
+def naive_proxy_anchor(labels, cosines_, scale=32, margin=0.1):
+    pull, push = [], []
+    for j in range(len(cosines_[0])):
+        own = [row[j] for y, row in zip(labels, cosines_, strict=True) if y == j]
+        others = [row[j] for y, row in zip(labels, cosines_, strict=True) if y != j]
+        if own:
+            pull.append(math.log(1 + sum(math.exp(-scale * (c - margin)) for c in own)))
+        push.append(math.log(1 + sum(math.exp(scale * (c + margin)) for c in others)))
+    return mean(pull) + mean(push)
+
+
+NAIVE = {
+    ContrastiveLoss: naive_contrastive,
+    MultiSimilarityLoss: naive_multi_similarity,
+    SupConLoss: naive_supcon,
+    NormalisedSoftmaxLoss: naive_normalised_softmax,
+    CosFaceLoss: naive_cosface,
+    ArcFaceLoss: naive_arcface,
+    ProxyAnchorLoss: naive_proxy_anchor,
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@each_setting
+def test_metric_loss_equals_loops(loss_class, settings, seed):
+    labels, x = random_input(loss_class, seed)
+    expected = NAIVE[loss_class](labels, x, **settings)
+    assert expected > 0
+    assert numpy(loss_class(**settings)(labels, x)) == pytest.approx(expected, rel=1e-5)
+
+
+def case_name(case):
+    return "-".join([case["loss"], *(f"{name}={value}" for name, value in case["settings"].items())])
+
+
+@pytest.mark.parametrize("case", REFERENCE["metric_losses"]["cases"], ids=case_name)
+def test_metric_loss_and_gradients_equal_pytorch_metric_learning(case):
+    embeddings, labels, proxies = (
+        np.array(REFERENCE["metric_losses"][name]) for name in ("embeddings", "labels", "proxies")
+    )
+    loss_class = getattr(losses, case["loss"])
+    loss = loss_class(**case["settings"])
+    if loss_class in PAIR_LOSSES:
+        value, gradient = value_and_gradient(lambda x: loss(labels, x), embeddings)
+    else:
+        layer = CosineProxies(len(proxies))
+        layer.build(embeddings.shape)
+        layer.set_weights([proxies])
+        value, gradient = value_and_gradient(lambda x: loss(labels, layer(x)), embeddings)
+        fixed = ops.convert_to_tensor(embeddings, "float32")
+        _, of_proxies = value_and_gradient(lambda w: loss(labels, cosines(fixed, w)), proxies)
+        np.testing.assert_allclose(of_proxies, case["proxies_gradient"], rtol=1e-4, atol=2e-5)
+    assert value == pytest.approx(case["value"], rel=1e-5)
+    np.testing.assert_allclose(gradient, case["gradient"], rtol=1e-4, atol=2e-5)
+
+
+def test_reference_holds_every_loss_and_an_angle_beyond_180_degrees():
+    reference = REFERENCE["metric_losses"]
+    assert {case["loss"] for case in reference["cases"]} == {loss_class.__name__ for loss_class in NAIVE}
+    assert cosine(reference["embeddings"][0], reference["proxies"][reference["labels"][0]]) < -math.cos(0.2)
+
+
+# Worked by hand
+
+
+def test_contrastive_loss_on_a_line():
+    # Pairs in both directions. Positives at 1 and 4: mean 2.5. Negatives at 3, 7, 2, 6: with a margin of 5, 2 and 3.
+    assert numpy(ContrastiveLoss(negative_margin=5.0)(LINE_LABELS, LINE)) == pytest.approx(2.5 + 2.5)
+    # Positives beyond 2: 4 − 2 = 2 alone. Negatives below 2.5: 2 alone.
+    assert numpy(ContrastiveLoss(2.0, 2.5)(LINE_LABELS, LINE)) == pytest.approx(2 + 0.5)
+    assert numpy(ContrastiveLoss(2.0, 2.5).call(LINE_LABELS, LINE)).tolist() == pytest.approx([0, 1, 5, 4])
+
+
+def test_supcon_of_four_points_on_a_circle():
+    points = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    # From anchor 0, at τ = 1: its positive at cosine 0, the others at −1 and 0.
+    expected = math.log(1 + math.exp(-1) + 1)
+    assert numpy(SupConLoss(1.0).call([0, 0, 1, 1], points)).tolist() == pytest.approx([expected] * 4)
+
+
+def test_multi_similarity_miner_drops_the_easy_pairs():
+    angles = np.radians([0.0, 10.0, 20.0, 170.0, 180.0])  # two groups, far apart
+    points, labels = np.stack([np.cos(angles), np.sin(angles)], axis=1), np.array([0, 0, 0, 1, 1])
+    assert numpy(MultiSimilarityLoss()(labels, points)) > 0.1
+    assert numpy(MultiSimilarityLoss(epsilon=0.1)(labels, points)) == 0
+
+
+def test_margins_make_the_softmax_harder():
+    labels, x = np.array([0]), np.array([[0.5, 0.5]])
+    assert numpy(NormalisedSoftmaxLoss(1.0)(labels, x)) == pytest.approx(math.log(2))
+    assert numpy(CosFaceLoss(1, 0.35)(labels, x)) == pytest.approx(math.log(1 + math.exp(0.35)))
+    expected = math.log(1 + math.exp(0.5 - math.cos(math.pi / 3 + 0.5)))  # cos 60° = 0.5
+    assert numpy(ArcFaceLoss(1, 0.5)(labels, x)) == pytest.approx(expected)
+
+
+def test_without_margin_the_three_softmax_losses_are_one():
+    labels, x = random_input(ArcFaceLoss)
+    expected = numpy(NormalisedSoftmaxLoss(1 / 64)(labels, x))
+    assert numpy(CosFaceLoss(64, 0)(labels, x)) == pytest.approx(expected, rel=1e-5)
+    assert numpy(ArcFaceLoss(64, 0)(labels, x)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_arcface_rises_all_the_way_to_the_opposite_point():
+    angles = np.radians(np.arange(0, 181, 5))
+    x = np.stack([np.cos(angles), np.zeros(len(angles))], axis=1)
+    per_image = numpy(ArcFaceLoss(4, 0.5).call(np.zeros(len(angles)), x))
+    assert (np.diff(per_image) > 0).all()
+
+
+def test_proxy_anchor_by_hand():
+    x = np.array([[1.0, 0.0, -1.0], [1.0, 0.0, -1.0]])
+    # At scale 1 and margin 0. Proxy 0 owns both images, at cosine 1; the others own none, two are at 0, two at −1.
+    expected = math.log(1 + 2 * math.exp(-1)) + (0 + math.log(1 + 2) + math.log(1 + 2 * math.exp(-1))) / 3
+    assert numpy(ProxyAnchorLoss(1, 0).call([0, 0], x)).tolist() == pytest.approx([expected] * 2)
+
+
+# Labels, batches that lack something, and the ends of the scale
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint8", "float32"])
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+@each_setting
+def test_label_shape_and_dtype_make_no_difference_to_a_metric_loss(loss_class, settings, shape, dtype):
+    labels, x = random_input(loss_class)
+    loss = loss_class(**settings)
+    expected = numpy(loss(labels, x))
+    assert numpy(loss(labels.reshape(shape).astype(dtype), x)) == expected
+    result = loss.call(labels.reshape(shape).astype(dtype), x)
+    assert numpy(result).shape == (len(labels),)
+    assert numpy(result).mean() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [4]], ids=["all different", "one image"])
+@each_setting
+def test_a_batch_without_positives_gives_no_nan(loss_class, settings, labels):
+    _, x = random_input(loss_class)
+    x = x[: len(labels)]
+    value, gradient = value_and_gradient(lambda x: loss_class(**settings)(np.array(labels), x), x)
+    assert value == pytest.approx(NAIVE[loss_class](labels, x, **settings), rel=1e-5)
+    assert np.isfinite(gradient).all()
+    if loss_class is SupConLoss or "epsilon" in settings or (loss_class in PAIR_LOSSES and len(labels) == 1):
+        assert value == 0
+        assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("epsilon", [None, 0.1])
+@each_pair_loss
+def test_positives_alone_are_pulled_together_or_ignored(loss_class, epsilon):
+    _, embeddings = random_batch()
+    loss = loss_class() if epsilon is None else MultiSimilarityLoss(epsilon=epsilon)
+    value, gradient = value_and_gradient(lambda x: loss(np.zeros(len(embeddings)), x), embeddings)
+    assert np.isfinite(gradient).all()
+    is_ignored = loss_class is SupConLoss or epsilon is not None
+    assert (value == 0) == is_ignored
+    assert (gradient == 0).all() == is_ignored
+
+
+@each_setting
+def test_gradient_is_finite_where_embeddings_coincide_or_are_zero(loss_class, settings):
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    embeddings = np.array([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [-1.0, -2.0], [0.0, 0.0], [0.0, 0.0]])
+    proxies = ops.convert_to_tensor([[1.0, 2.0], [1.0, 2.0], [0.0, 0.0]], "float32")
+    loss = loss_class(**settings)
+    value, gradient = value_and_gradient(
+        lambda x: loss(labels, x if loss_class in PAIR_LOSSES else cosines(x, proxies)), embeddings
+    )
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("value", [1.0, -1.0, 1 - 2**-24, -1 + 2**-24, 1 + 2**-23, -1 - 2**-23])
+@each_proxy_loss
+def test_gradient_is_finite_at_both_ends_of_the_cosine(loss_class, value):
+    for labels in (np.array([0, 1]), np.array([1, 0])):
+        x = np.array([[value, 0.3], [0.3, value]])
+        loss, gradient = value_and_gradient(lambda x, y=labels: loss_class()(y, x), x)
+        assert np.isfinite(loss)
+        assert np.isfinite(gradient).all()
+
+
+def test_extreme_settings_do_not_overflow():
+    labels, embeddings = random_batch()
+    loss = MultiSimilarityLoss(alpha=1000, beta=1000, base=0)
+    value, gradient = value_and_gradient(lambda x: loss(labels, x), embeddings)
+    # Only the largest term counts: about 1 for the pull, 1 for the push.
+    assert 0.5 < value < 2.1
+    assert np.isfinite(gradient).all()
+    value, _ = value_and_gradient(lambda x: SupConLoss(1e-3)(labels, x), embeddings)
+    assert np.isfinite(value)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the other backends do not look")
+@pytest.mark.parametrize("loss_class", [NormalisedSoftmaxLoss, CosFaceLoss, ArcFaceLoss])
+def test_a_label_without_a_proxy_is_an_error(loss_class):
+    with pytest.raises(Exception, match="valid range"):
+        loss_class()(np.array([2]), np.array([[0.1, 0.2]]))
+
+
+# Parts
+
+
+def test_cosines_equal_loops_and_ignore_length():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(4, 3)), rng.normal(size=(5, 3))
+    expected = [[cosine(x, y) for y in b] for x in a]
+    np.testing.assert_allclose(numpy(cosines(a, b)), expected, atol=1e-6)
+    np.testing.assert_allclose(numpy(cosines(100 * a, 0.01 * b)), expected, atol=1e-6)
+    assert numpy(cosines(np.zeros((1, 3)), b)).tolist() == [[0] * 5]
+
+
+def test_log_one_plus_sum_exp():
+    x, mask = np.array([[0.0, 1.0, 5.0], [500.0, 500.0, 0.0], [1.0, 2.0, 3.0]]), np.eye(3) > 2
+    mask[0, :2] = mask[1] = True
+    expected = [math.log(1 + 1 + math.e), 500 + math.log(2), 0]
+    assert numpy(log_one_plus_sum_exp(x, mask, axis=1)).tolist() == pytest.approx(expected)
+    assert numpy(log_one_plus_sum_exp(x.T, mask.T, axis=0)).tolist() == pytest.approx(expected)
+
+
+def test_shares_of_mean():
+    shares = numpy(shares_of_mean(np.array([1.0, 2.0, 6.0, 7.0]), np.array([True, False, True, True])))
+    assert shares.tolist() == pytest.approx([4 / 3, 0, 8, 28 / 3])
+    assert shares.mean() == pytest.approx(14 / 3)
+    assert numpy(shares_of_mean(np.ones(3), np.zeros(3, bool))).tolist() == [0, 0, 0]
+
+
+# bfloat16
+
+
+@each_setting
+def test_bfloat16_input_of_a_metric_loss_loses_no_more_than_its_rounding(loss_class, settings):
+    labels, x = random_input(loss_class)
+    rounded = ops.cast(x, "bfloat16")
+    for loss in (loss_class(**settings), loss_class(**settings, dtype="bfloat16")):
+        result = loss.call(labels, rounded)
+        assert keras.backend.standardize_dtype(result.dtype) == "float32"
+        np.testing.assert_array_equal(numpy(result), numpy(loss.call(labels, ops.cast(rounded, "float32"))))
+    value, gradient = value_and_gradient(lambda x: loss_class(**settings)(labels, x), x, "bfloat16")
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.fixture
+def mixed_bfloat16():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+def test_proxies_and_cosines_are_float32_under_mixed_precision(mixed_bfloat16, tmp_path):
+    _, embeddings = random_batch()
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), CosineProxies(CLASSES)])
+    model.save(tmp_path / "model.keras")
+    for network in (model, keras.saving.load_model(tmp_path / "model.keras")):
+        dense, layer = network.layers
+        assert (dense.compute_dtype, layer.compute_dtype, layer.proxies.dtype) == (
+            "bfloat16",
+            "float32",
+            "float32",
+        )
+        result = network(embeddings)
+        assert keras.backend.standardize_dtype(result.dtype) == "float32"
+        exact = cosines(dense(embeddings), layer.proxies)
+        np.testing.assert_array_equal(numpy(result), numpy(exact))
+
+
+# The layer, arguments, saving, training
+
+
+def test_cosine_proxies():
+    keras.utils.set_random_seed(0)
+    _, embeddings = random_batch(dimensions=64)
+    layer = CosineProxies(500)
+    result = numpy(layer(embeddings))
+    assert result.shape == (12, 500)
+    assert layer.compute_output_shape((None, 64)) == (None, 500)
+    assert [tuple(weight.shape) for weight in layer.trainable_weights] == [(500, 64)]
+    proxies = numpy(layer.proxies)
+    np.testing.assert_allclose(result, [[cosine(x, p) for p in proxies] for x in embeddings], atol=1e-6)
+    assert np.linalg.norm(proxies, axis=1).mean() == pytest.approx(1, abs=0.02)
+    with pytest.raises(ValueError, match="expected ndim=2"):
+        CosineProxies(3)(np.zeros((1, 2, 3)))
+
+
+@pytest.mark.parametrize("classes", [0, -1, 2.0, None])
+def test_bad_number_of_classes_is_refused(classes):
+    with pytest.raises(ValueError, match=r"^classes must be an integer ≥ 1, not "):
+        CosineProxies(classes)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ContrastiveLoss(negative_margin=-1), "negative_margin must be a number ≥ 0, not -1."),
+        (lambda: ContrastiveLoss("soft"), "positive_margin must be a number ≥ 0, not 'soft'."),
+        (lambda: MultiSimilarityLoss(alpha=0), "alpha must be a number > 0, not 0."),
+        (lambda: MultiSimilarityLoss(beta=0), "beta must be a number > 0, not 0."),
+        (lambda: MultiSimilarityLoss(epsilon=-0.1), "epsilon must be a number ≥ 0, not -0.1."),
+        (lambda: SupConLoss(0), "temperature must be a number > 0, not 0."),
+        (lambda: NormalisedSoftmaxLoss(float("nan")), "temperature must be a number > 0, not nan."),
+        (lambda: CosFaceLoss(scale=0), "scale must be a number > 0, not 0."),
+        (lambda: ArcFaceLoss(margin=28.6), "margin is an angle in radians, below π = 180°, not 28.6."),
+        (lambda: ProxyAnchorLoss(margin=None), "margin must be a number ≥ 0, not None."),
+    ],
+)
+def test_bad_setting_is_refused(make, message):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert str(error.value) == message
+
+
+@each_setting
+def test_config_restores_a_metric_loss(loss_class, settings):
+    loss = loss_class(**settings, name="my_loss", reduction="sum")
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert type(copy) is loss_class
+    assert copy.get_config() == loss.get_config()
+    assert (copy.name, copy.reduction) == ("my_loss", "sum")
+    assert all(getattr(copy, name) == value for name, value in settings.items())
+    assert keras.saving.get_registered_name(loss_class) == f"metric_learning>{loss_class.__name__}"
+
+
+def metric_model(loss_class, dimensions, settings=None):
+    model = keras.Sequential([keras.Input((dimensions,)), keras.layers.Dense(4)])
+    if loss_class in PROXY_LOSSES:
+        model.add(CosineProxies(CLASSES))
+    model.compile(keras.optimizers.Adam(0.05), loss_class(**(settings or {})))
+    return model
+
+
+@each_setting
+def test_model_with_a_metric_loss_survives_save_and_load(loss_class, settings, tmp_path):
+    labels, images = random_batch()
+    model = metric_model(loss_class, 3, settings)
+    model.train_on_batch(images, labels)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert loaded.loss.get_config() == model.loss.get_config()
+    for before, after in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert len(loaded.get_weights()) == (3 if loss_class in PROXY_LOSSES else 2)
+    outputs = model.predict(images, verbose=0)
+    np.testing.assert_array_equal(loaded.predict(images, verbose=0), outputs)
+    expected = NAIVE[loss_class](labels, outputs.astype("float64"), **settings)
+    assert loaded.test_on_batch(images, labels) == pytest.approx(expected, rel=1e-4)
+    assert np.isfinite(loaded.train_on_batch(images, labels))
+
+
+@pytest.mark.parametrize("loss_class", PAIR_LOSSES + PROXY_LOSSES)
+def test_training_lowers_a_metric_loss(loss_class):
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 5)
+    points = rng.normal(size=(4, 6))[labels] + rng.normal(size=(20, 6))
+    model = metric_model(loss_class, 6)
     history = [float(model.train_on_batch(points, labels[:, None])) for _ in range(20)]
     assert history[-1] < 0.9 * history[0]

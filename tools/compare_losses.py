@@ -1,0 +1,186 @@
+"""Lesson 8's comparison: the losses of `helpers.losses` with one network and one budget, tuned, with several seeds.
+
+    python tools/compare_losses.py
+
+First the tuning: every loss with every setting of its small grid, one short training each, on eight classes. What the
+seen classes would choose and what two classes that no network of the tuning saw (`TUNING_CLASSES`) would choose are
+both kept. Then the runs that count: on all ten classes, and on seven for each of the `PARTITIONS`, whose three unseen
+classes hold none of the two that chose the settings. After every training the figures are written to
+`helpers/results/loss_comparison.json`: interrupted, the same command goes on with the next one. Lessons 8 and 10 can
+read that file; delete it to start again.
+
+The images: trained on `x_train[5000:-5000]`, tuned on `x_train[-5000:]` (one half searches the other), measured with
+the queries `x_test[:5000]` and the gallery `x_train[:5000]`.
+"""
+
+import itertools
+import json
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from helpers import losses
+from helpers.data import load
+from helpers.metrics import map_at_r, recall_at_k
+from helpers.networks import embed, embedding_network
+from helpers.sampling import BalancedBatches, flip_and_shift
+from helpers.training import one_cycle
+
+RESULTS = Path(__file__).parent.parent / "helpers" / "results" / "loss_comparison.json"
+STEPS, TUNING_STEPS, IMAGES = 300, 100, 120  # steps of a training, of one for tuning; images a step
+PEAKS = (0.002, 0.006)  # learning rate at the top of the one-cycle schedule
+SEEDS = (0, 1, 2)
+TUNING_CLASSES = (4, 9)  # coat, ankle boot
+PARTITIONS = ((0, 5, 8), (2, 3, 7), (1, 5, 6))  # unseen classes; drawn by lot among the other eight
+
+# name: (class, the settings that do not change, the name and the two values of the one that is tuned)
+LOSSES = {
+    "contrastive": ("ContrastiveLoss", {}, "negative_margin", (0.5, 1.0)),
+    "triplet, all": ("BatchAllTripletLoss", {}, "margin", (0.2, 0.4)),
+    "triplet, semi-hard": ("SemiHardTripletLoss", {}, "margin", (0.2, 0.4)),
+    "triplet, batch-hard": ("BatchHardTripletLoss", {}, "margin", (0.2, "soft")),
+    "multi-similarity": ("MultiSimilarityLoss", {"epsilon": 0.1}, "base", (0.5, 0.7)),
+    "SupCon": ("SupConLoss", {}, "temperature", (0.1, 0.2)),
+    "normalised softmax": ("NormalisedSoftmaxLoss", {}, "temperature", (0.05, 0.1)),
+    "CosFace": ("CosFaceLoss", {}, "scale", (16, 64)),
+    "ArcFace": ("ArcFaceLoss", {}, "scale", (16, 64)),
+    "proxy-anchor": ("ProxyAnchorLoss", {}, "scale", (16, 32)),
+}
+
+
+def make_loss(name, value):
+    """The loss of this name with this value of its tuned setting, and whether it needs proxies."""
+    class_name, settings, tuned, _ = LOSSES[name]
+    loss_class = getattr(losses, class_name)
+    return loss_class(**settings, **{tuned: value}), list(LOSSES).index(name) >= 6
+
+
+def train(data, classes, loss_name, value, peak, steps, seed, verbose=0):
+    """One training on these classes and no others.
+
+    Returns:
+        The embedding network.
+    """
+    keras.utils.set_random_seed(seed)
+    images, labels = data.x_train[5000:-5000], data.y_train[5000:-5000]
+    chosen = np.isin(labels, classes)
+    network = embedding_network()
+    batches = BalancedBatches(
+        images[chosen],
+        np.searchsorted(classes, labels[chosen]),  # 0, 1, 2, …
+        classes_per_batch=len(classes),
+        images_per_class=IMAGES // len(classes),
+        batches=steps,
+        augment=lambda images, rng: flip_and_shift(images, rng, pixels=0),
+        seed=seed,
+    )
+    loss, needs_proxies = make_loss(loss_name, value)
+    model = keras.Sequential([network, losses.CosineProxies(len(classes))]) if needs_proxies else network
+    model.compile(keras.optimizers.Adam(one_cycle(peak, steps)), loss)
+    model.fit(batches, verbose=verbose)
+    return network
+
+
+def score(query, y_query, gallery, y_gallery, asked):
+    """R@1 and MAP@R of the queries whose class is among `asked`, in the whole gallery."""
+    chosen = np.isin(y_query, asked)
+    arguments = query[chosen], y_query[chosen], gallery, y_gallery
+    return [round(float(recall_at_k(*arguments, k=1)[1]), 4), round(float(map_at_r(*arguments)), 4)]
+
+
+def measure(data, network, unseen):
+    """{"seen": [R@1, MAP@R], "unseen": …} on the images that count; the gallery holds all ten classes."""
+    query, gallery = embed(network, data.x_test[:5000]), embed(network, data.x_train[:5000])
+    return scores(query, data.y_test[:5000], gallery, data.y_train[:5000], unseen)
+
+
+def validate(data, network, unseen):
+    """The same on the validation images: 2,500 queries, and the other 2,500 as gallery."""
+    embeddings, labels = embed(network, data.x_train[-5000:]), data.y_train[-5000:]
+    return scores(embeddings[:2500], labels[:2500], embeddings[2500:], labels[2500:], unseen)
+
+
+def scores(query, y_query, gallery, y_gallery, unseen):
+    seen = [c for c in range(10) if c not in unseen]
+    result = {"seen": score(query, y_query, gallery, y_gallery, seen)}
+    if unseen:
+        result["unseen"] = score(query, y_query, gallery, y_gallery, unseen)
+    return result
+
+
+def best(document, loss_name, protocol):
+    """(value, peak) with the highest MAP@R on validation, for the protocol "seen" or "unseen"."""
+    runs = [run for run in document["tuning"] if run["loss"] == loss_name]
+    run = max(runs, key=lambda run: run[protocol][1])
+    return run["value"], run["peak"]
+
+
+def tuning_runs():
+    for peak, i in itertools.product(PEAKS, (0, 1)):
+        for name, (_, _, _, values) in LOSSES.items():
+            yield {"loss": name, "value": values[i], "peak": peak}
+
+
+def final_runs():
+    """The runs that count: partition None is all ten classes. One seed each, then the next one."""
+    for i, seed in enumerate(SEEDS):
+        for partition in (None, i):
+            for name in LOSSES:
+                yield {"loss": name, "partition": partition, "seed": seed}
+
+
+def write(document):
+    RESULTS.parent.mkdir(exist_ok=True)
+    partial = RESULTS.with_suffix(".partial")
+    text = json.dumps(document, ensure_ascii=False)
+    partial.write_text(text.replace('{"loss"', '\n {"loss"') + "\n", encoding="utf-8")
+    partial.replace(RESULTS)  # a file with this name is a whole one
+
+
+def fingerprint():
+    settings = (STEPS, TUNING_STEPS, IMAGES, PEAKS, TUNING_CLASSES, PARTITIONS)
+    return json.loads(json.dumps([settings, {name: loss[3] for name, loss in LOSSES.items()}]))
+
+
+def main():
+    if RESULTS.is_file():
+        document = json.loads(RESULTS.read_text(encoding="utf-8"))
+        if document["settings"] != fingerprint():
+            raise SystemExit(f"{RESULTS} was made with other settings: delete it to start again.")
+    else:
+        document = {"made by": "python tools/compare_losses.py", "settings": fingerprint()}
+        document |= {"precision": "mixed_bfloat16", "tuning": [], "runs": []}
+    keras.config.set_dtype_policy(document["precision"])
+    data = load("fashion_mnist")
+    eight = [c for c in range(10) if c not in TUNING_CLASSES]
+
+    def is_done(run, done):
+        return any(run.items() <= other.items() for other in done)
+
+    for run in tuning_runs():
+        if not is_done(run, document["tuning"]):
+            start = time.perf_counter()
+            network = train(data, eight, run["loss"], run["value"], run["peak"], TUNING_STEPS, seed=0)
+            run |= validate(data, network, TUNING_CLASSES)
+            print(run, round(time.perf_counter() - start, 1), flush=True)
+            document["tuning"].append(run)
+            write(document)
+            keras.backend.clear_session()
+    for run in final_runs():
+        if not is_done(run, document["runs"]):
+            start = time.perf_counter()
+            unseen = () if run["partition"] is None else PARTITIONS[run["partition"]]
+            value, peak = best(document, run["loss"], "unseen" if unseen else "seen")
+            classes = [c for c in range(10) if c not in unseen]
+            network = train(data, classes, run["loss"], value, peak, STEPS, run["seed"])
+            run |= {"value": value, "peak": peak} | measure(data, network, unseen)
+            print(run, round(time.perf_counter() - start, 1), flush=True)
+            document["runs"].append(run)
+            write(document)
+            keras.backend.clear_session()
+
+
+if __name__ == "__main__":
+    main()
