@@ -376,6 +376,9 @@ class CosineProxies(keras.layers.Layer):
     def call(self, embeddings):
         return cosines(embeddings, self.proxies)
 
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], self.classes
+
     def get_config(self):
         return {**super().get_config(), "classes": self.classes}
 

@@ -657,7 +657,7 @@ def test_metric_loss_and_gradients_equal_pytorch_metric_learning(case):
 def test_reference_holds_every_loss_and_an_angle_beyond_180_degrees():
     reference = REFERENCE["metric_losses"]
     assert {case["loss"] for case in reference["cases"]} == {loss_class.__name__ for loss_class in NAIVE}
-    assert cosine(reference["embeddings"][0], reference["proxies"][reference["labels"][0]]) < -math.cos(0.2)
+    assert cosine(reference["embeddings"][0], reference["proxies"][reference["labels"][0]]) < -math.cos(0.5)
 
 
 # Worked by hand
