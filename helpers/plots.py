@@ -146,7 +146,7 @@ def plot_embedding(points, labels, title=None, class_names=None, axis=None, alt=
         figure, axis = plt.subplots(figsize=(7, 6))
     classes = np.unique(labels)
     names = [str(c) if class_names is None else class_names[c] for c in classes]
-    palette = sns.color_palette("tab10")
+    palette = sns.color_palette("colorblind")
     for c, name in zip(classes, names, strict=True):
         chosen, colour = points[labels == c], palette[int(c) % 10]  # a class keeps its colour from map to map
         axis.scatter(
