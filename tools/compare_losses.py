@@ -12,8 +12,8 @@ read that file; delete it to start again.
 The images: trained on `x_train[5000:-5000]`, tuned on `x_train[-5000:]` (one half searches the other), measured with
 the queries `x_test[:5000]` and the gallery `x_train[:5000]`.
 
-To fit a hundred trainings into some fifteen minutes of two cores the pictures have half their size, 14 × 14, and a model
-that is needed again is not compiled again: its weights are drawn anew.
+To fit a hundred trainings into some fifteen minutes of two cores the pictures have half their size, 14 × 14, and a
+model that is needed again is not compiled again: its weights are drawn anew.
 """
 
 import functools
