@@ -27,7 +27,7 @@ from PIL import Image
 
 from helpers.data import load
 from helpers.networks import embed, embedding_network, load_pretrained
-from helpers.photos import PictureError, open_picture, prepare
+from helpers.photos import MAX_BYTES, PictureError, open_picture, prepare
 from helpers.retrieval import nearest
 
 CACHE = Path.home() / ".cache" / "metric-learning-course"
@@ -422,7 +422,7 @@ def serve(page, host="127.0.0.1", port=None, **options):
     defaults = {
         "share": False,  # no tunnel, not on Colab either
         "quiet": True,
-        "max_file_size": "20mb",
+        "max_file_size": MAX_BYTES,
         "enable_monitoring": False,
         "footer_links": [],
         "theme": gr.themes.Default(primary_hue="blue", **fonts),

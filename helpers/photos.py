@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
-MAX_BYTES = 20_000_000
+MAX_BYTES = 30_000_000
 MAX_PIXELS = (
     64_000_000  # a good camera's picture; it is known from the file's header, before anything is decoded
 )
