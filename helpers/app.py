@@ -14,11 +14,15 @@ import html
 import io
 import os
 import threading
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: no version check, no usage statistics
 os.environ.setdefault("GRADIO_RUN_HISTORY", "False")  # a visitor's pictures are not kept in the browser
+warnings.filterwarnings(
+    "ignore", message="IProgress not found"
+)  # of progress bars that the page does not show
 
 import gradio as gr
 import keras
