@@ -18,13 +18,6 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: no version check, no usage statistics
-os.environ.setdefault("GRADIO_RUN_HISTORY", "False")  # a visitor's pictures are not kept in the browser
-warnings.filterwarnings(
-    "ignore", message="IProgress not found"
-)  # of progress bars that the page does not show
-
-import gradio as gr
 import keras
 import numpy as np
 from PIL import Image
@@ -33,6 +26,14 @@ from helpers.data import load
 from helpers.networks import embed, embedding_network, load_pretrained
 from helpers.photos import MAX_BYTES, PictureError, open_picture, prepare
 from helpers.retrieval import nearest
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: no version check, no usage statistics
+os.environ.setdefault("GRADIO_RUN_HISTORY", "False")  # a visitor's pictures are not kept in the browser
+with warnings.catch_warnings():
+    warnings.filterwarnings(
+        "ignore", message="IProgress not found"
+    )  # for progress bars that the page does not show
+    import gradio as gr
 
 CACHE = Path.home() / ".cache" / "metric-learning-course"
 PIXELS, UNTRAINED, TRAINED = "raw pixels", "untrained network", "trained network"
