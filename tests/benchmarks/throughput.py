@@ -1,0 +1,130 @@
+"""Training steps a second: lesson 4's network, batch and loss in Keras on TensorFlow and in PyTorch.
+
+    uv run --group benchmarks python tests/benchmarks/throughput.py      (--peer PYTHON --only NAME NAME …)
+
+Both train the network of 76,624 parameters on batches of 120 images with all triplets, drawing and mirroring the
+batches included; the PyTorch side uses pytorch-metric-learning's sampler and loss. The first contender is lesson 4 as
+it stands, and every ratio is against it. A turn is 40 steps.
+"""
+
+import sys
+
+import race
+
+STEPS = 40
+
+
+def keras_training(policy="float32", jit=False, at_once=1, prefetch=False, steps=STEPS):
+    import keras
+    import numpy as np
+
+    from helpers.data import load, published_split
+    from helpers.losses import BatchAllTripletLoss
+    from helpers.networks import embedding_network
+    from helpers.sampling import BalancedBatches
+    from helpers.training import one_cycle
+
+    def mirror(images, rng):
+        flipped = rng.random(len(images)) < 0.5
+        return np.where(flipped[:, None, None, None], images[:, :, ::-1], images)
+
+    keras.utils.set_random_seed(0)
+    data = published_split(load("fashion_mnist"))
+    keras.mixed_precision.set_dtype_policy(policy)
+    model = embedding_network()
+    model.compile(
+        keras.optimizers.Adam(one_cycle(0.004, 1100)),
+        BatchAllTripletLoss(),
+        jit_compile=jit,
+        steps_per_execution=at_once,
+    )
+    batches = BalancedBatches(data.x_train, data.y_train, batches=steps, augment=mirror)
+    if prefetch:
+        batches = prefetched(batches)
+    model.fit(batches, steps_per_epoch=steps, verbose=0)  # builds the computation
+
+    def turn():
+        history = model.fit(batches, steps_per_epoch=steps, verbose=0)
+        return {"loss": history.history["loss"][-1]}
+
+    return turn
+
+
+def prefetched(batches):
+    """The same batches through tf.data, the next ones drawn while the network works."""
+    import tensorflow as tf
+
+    def endless():
+        while True:
+            yield from (batches[i] for i in range(len(batches)))
+
+    images, labels = batches[0]
+    signature = tuple(tf.TensorSpec(a.shape, a.dtype) for a in (images, labels))
+    return tf.data.Dataset.from_generator(endless, output_signature=signature).prefetch(2)
+
+
+def torch_training(steps=STEPS, **variant):
+    import torch_peer
+
+    from helpers.data import load, published_split
+
+    data = published_split(load("fashion_mnist"))
+    training = torch_peer.Training(data.x_train, data.y_train, 1100, **variant)
+    training.run(5)
+    return lambda: training.run(steps)
+
+
+def variant(function, **chosen):
+    return lambda **settings: function(**chosen, **settings)
+
+
+OURS = {
+    "Keras, as in lesson 4": variant(keras_training),
+    "Keras, tf.data prefetch": variant(keras_training, prefetch=True),
+    "Keras, 10 steps per execution": variant(keras_training, at_once=10),
+    "Keras, XLA": variant(keras_training, jit=True),
+    "Keras, bfloat16": variant(keras_training, policy="mixed_bfloat16"),
+    "Keras, bfloat16, XLA": variant(keras_training, policy="mixed_bfloat16", jit=True),
+}
+THEIRS = {
+    "PyTorch": variant(torch_training),
+    "PyTorch, channels last": variant(torch_training, channels_last=True),
+    "PyTorch, compiled": variant(torch_training, compiled=True),
+    "PyTorch, bfloat16": variant(torch_training, bfloat16=True),
+    "PyTorch, bfloat16, channels last": variant(torch_training, bfloat16=True, channels_last=True),
+}
+
+
+def main():
+    parser = race.arguments(__doc__)
+    parser.add_argument("--only", nargs="+", choices=[*OURS, *THEIRS], help="these, and the first")
+    chosen = parser.parse_args()
+    if chosen.contend:
+        return race.contend({**OURS, **THEIRS}[chosen.contend], chosen.settings)
+    first = next(iter(OURS))
+    named = {**dict.fromkeys(OURS, sys.executable), **dict.fromkeys(THEIRS, chosen.peer)}
+    contenders = race.start(
+        __file__,
+        {n: p for n, p in named.items() if not chosen.only or n in (first, *chosen.only)},
+        threads=chosen.threads,
+    )
+    print(race.machine(), flush=True)
+    answers = race.take_turns(contenders, chosen.rounds)
+    rows = [
+        [
+            name,
+            f"{1000 * race.median(of_name) / STEPS:.1f}",
+            f"{1000 * race.median(of_name, 'cpu_seconds') / STEPS:.1f}",
+            race.as_text(race.ratios(of_name, answers[first])),
+            race.as_text(race.ratios(of_name, answers[first], "cpu_seconds")),
+        ]
+        for name, of_name in answers.items()
+    ]
+    race.print_table(["training", "ms a step", "CPU ms", "speed", "by CPU time"], rows)
+    print(f"speed: against {first}; 2 means twice as many steps a second")
+    for contender in contenders.values():
+        contender.close()
+
+
+if __name__ == "__main__":
+    main()
