@@ -136,6 +136,25 @@ class BalancedBatches(keras.utils.PyDataset):
             images = self.augment(images, self.rng)
         return images, self.labels[chosen]
 
+    def get_state(self):
+        """Where the draws stand: a dictionary that JSON can hold, for `set_state`."""
+        return {"rng": self.rng.bit_generator.state, "queues": [queue.tolist() for queue in self._queues]}
+
+    def set_state(self, state):
+        """Go on drawing where `get_state` was called, on these batches or on others of the same images and labels.
+
+        Raises:
+            ValueError: the state is of other images or labels.
+        """
+        queues = [np.array(queue, dtype=np.intp) for queue in state["queues"]]
+        fits = len(queues) == len(self._by_class) and all(
+            np.isin(queue, members).all() for queue, members in zip(queues, self._by_class, strict=True)
+        )
+        if not fits:
+            raise ValueError("This state was taken from other images or labels: start again without it.")
+        self.rng.bit_generator.state = state["rng"]
+        self._queues = queues
+
     def _take(self, c):
         if len(self._queues[c]) < self.images_per_class:
             self._queues[c] = self.rng.permutation(self._by_class[c])

@@ -1,3 +1,4 @@
+import json
 from collections import Counter
 from itertools import islice, product
 
@@ -246,6 +247,35 @@ def test_balanced_batches_repeat_with_their_seed():
 def test_balanced_batches_change_from_epoch_to_epoch():
     batches = balanced(batches=2)
     assert [y.tolist() for _, y in batches] != [y.tolist() for _, y in batches]
+
+
+def test_draws_go_on_from_a_saved_state():
+    def draws(batches):
+        return [(indices_of(x).tolist(), y.tolist()) for x, y in batches]
+
+    batches = balanced(seed=1, augment=flip)
+    list(batches)
+    state = json.loads(json.dumps(batches.get_state()))
+    expected = draws(batches) + draws(batches)
+    other = balanced(seed=2, augment=flip)
+    other.set_state(state)
+    assert draws(other) + draws(other) == expected
+    assert draws(batches) != expected[: len(batches)]
+
+
+def flip(images, rng):
+    return images[:, :: rng.choice([-1, 1])]
+
+
+@pytest.mark.parametrize("labels", [np.arange(40) % 5, np.arange(40) % 4])
+def test_state_of_other_images_is_refused(labels):
+    other = BalancedBatches(numbered_images(40), labels, 3, 2)
+    state = other.get_state()
+    batches = balanced()
+    before = batches.get_state()
+    with pytest.raises(ValueError, match=r"^This state was taken from other images or labels: start again"):
+        batches.set_state(state)
+    assert batches.get_state() == before
 
 
 def test_dataset_options_reach_keras():

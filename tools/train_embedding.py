@@ -19,7 +19,7 @@ from helpers.losses import BatchAllTripletLoss
 from helpers.metrics import map_at_r, recall_at_k
 from helpers.networks import WEIGHTS_FOLDER, embed, embedding_network
 from helpers.sampling import BalancedBatches, flip_and_shift
-from helpers.training import RecallCallback, describe_device, one_cycle
+from helpers.training import Backup, RecallCallback, describe_device, one_cycle
 
 RECIPE = {
     "seed": 0,
@@ -59,7 +59,7 @@ def main():
         verbose=2,
         callbacks=[
             RecallCallback(honest.x_valid, honest.y_valid),
-            keras.callbacks.BackupAndRestore(BACKUP),
+            Backup(BACKUP, batches, delete=False),  # only when the results below are written
         ],
     )
     seconds = time.monotonic() - started
