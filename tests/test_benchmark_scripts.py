@@ -84,7 +84,7 @@ def test_time_to_quality():
     assert 0 < found["trained"] and 0.2 < found["recall"] < 0.9
     assert 2.4e6 < script.earlier_network().count_params() < 2.6e6
     curve = [(1.0, 2.0, 0.7), (2.0, 4.0, 0.8)]
-    assert script.reached(curve, 0.788) == 2.0 and script.reached(curve, 0.89) is None
+    assert script.reached(curve, 0.788) == (2.0, 4.0) and script.reached(curve, 0.89) is None
 
 
 def test_the_recipe_that_is_timed_is_the_one_of_lesson_4():

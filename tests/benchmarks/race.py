@@ -15,6 +15,7 @@ time. Every answer also holds:
 """
 
 import argparse
+import ctypes
 import json
 import os
 import statistics
@@ -81,9 +82,10 @@ def timed(turn, **request):
 def _reset_peak():
     """Let Linux forget the largest memory so far; the memory now, in bytes. None where there is no such thing."""
     try:
+        ctypes.CDLL(None).malloc_trim(0)  # the C library keeps freed memory for later: it gives it back
         Path("/proc/self/clear_refs").write_text("5")
         return _status("VmRSS")
-    except OSError:
+    except (OSError, AttributeError, TypeError):
         return None
 
 

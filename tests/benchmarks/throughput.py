@@ -4,17 +4,15 @@
 
 Both train the network of 76,624 parameters on batches of 120 images with all triplets, drawing and mirroring the
 batches included; the PyTorch side uses pytorch-metric-learning's sampler and loss. The first contender is lesson 4 as
-it stands, and every ratio is against it. A turn is 40 steps.
+it stands, and every ratio is against it. A turn is --steps steps.
 """
 
 import sys
 
 import race
 
-STEPS = 40
 
-
-def keras_training(policy="float32", jit=False, at_once=1, prefetch=False, steps=STEPS):
+def keras_training(policy="float32", jit=False, at_once=1, prefetch=False, steps=40):
     import keras
     import numpy as np
 
@@ -63,7 +61,7 @@ def prefetched(batches):
     return tf.data.Dataset.from_generator(endless, output_signature=signature).prefetch(2)
 
 
-def torch_training(steps=STEPS, **variant):
+def torch_training(steps=40, **variant):
     import torch_peer
 
     from helpers.data import load, published_split
@@ -98,6 +96,7 @@ THEIRS = {
 def main():
     parser = race.arguments(__doc__)
     parser.add_argument("--only", nargs="+", choices=[*OURS, *THEIRS], help="these, and the first")
+    parser.add_argument("--steps", type=int, default=40)
     chosen = parser.parse_args()
     if chosen.contend:
         return race.contend({**OURS, **THEIRS}[chosen.contend], chosen.settings)
@@ -106,6 +105,7 @@ def main():
     contenders = race.start(
         __file__,
         {n: p for n, p in named.items() if not chosen.only or n in (first, *chosen.only)},
+        settings={"steps": chosen.steps},
         threads=chosen.threads,
     )
     print(race.machine(), flush=True)
@@ -113,8 +113,8 @@ def main():
     rows = [
         [
             name,
-            f"{1000 * race.median(of_name) / STEPS:.1f}",
-            f"{1000 * race.median(of_name, 'cpu_seconds') / STEPS:.1f}",
+            f"{1000 * race.median(of_name) / chosen.steps:.1f}",
+            f"{1000 * race.median(of_name, 'cpu_seconds') / chosen.steps:.1f}",
             race.as_text(race.ratios(of_name, answers[first])),
             race.as_text(race.ratios(of_name, answers[first], "cpu_seconds")),
         ]
