@@ -30,9 +30,8 @@ from helpers.retrieval import nearest
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: no version check, no usage statistics
 os.environ.setdefault("GRADIO_RUN_HISTORY", "False")  # a visitor's pictures are not kept in the browser
 with warnings.catch_warnings():
-    warnings.filterwarnings(
-        "ignore", message="IProgress not found"
-    )  # for progress bars that the page does not show
+    # It is about progress bars, which the page does not show.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     import gradio as gr
 
 CACHE = Path.home() / ".cache" / "metric-learning-course"
@@ -101,9 +100,8 @@ class SearchEngine:
         if without is not None:
             rough[without] = np.inf
         candidates = np.flatnonzero(rough < np.inf)
-        if (
-            len(candidates) > k + 22
-        ):  # rounding moves a picture by a place or two: fetch more, then compare exactly
+        # Rounding moves a picture by a place or two: fetch some more, then compare exactly.
+        if len(candidates) > k + 22:
             candidates = np.sort(np.argpartition(rough, k + 22)[: k + 22])
         k = min(k, len(candidates))
         distances, order = nearest(query, vectors[candidates], k)
@@ -170,9 +168,8 @@ def _cached_embeddings(name, network, images, cache, report):
     if path is not None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(
-                f".{os.getpid()}.part"
-            )  # a start that is interrupted leaves no half index
+            # A start that is interrupted leaves no half index under the name that is looked for.
+            partial = path.with_suffix(f".{os.getpid()}.part")
             with partial.open("wb") as file:
                 np.save(file, vectors, allow_pickle=False)
             partial.replace(path)
@@ -208,6 +205,7 @@ CSS = """
   image-rendering: pixelated; }
 .pictures strong, .pictures figcaption { display: block; color: inherit; font-weight: 600; }
 .pictures figcaption { font-weight: 400; }
+.gradio-container .html-container { padding: 0; }
 #message p { font-size: 1.05rem; font-weight: 600; min-height: 1.6rem; color: var(--body-text-color); }
 .drawing canvas { display: block; width: min(280px, 100%); border: 2px solid #5a6472; background: #fff;
   touch-action: none; cursor: crosshair; }
@@ -227,13 +225,17 @@ element.addEventListener('click', event => {
 });
 watch('value', () => {
   const message = document.querySelector('#message');   // on a phone it may be far below
-  if (message && message.getBoundingClientRect().top > window.innerHeight - 80) message.scrollIntoView();
+  if (message && message.getBoundingClientRect().top > window.innerHeight / 2) message.scrollIntoView();
   if (window.searchedFrom === element) {   // the button that had the focus is gone: go on from the first answer
     window.searchedFrom = null;
     const first = element.querySelector('button'); if (first) first.focus();
   }
 });
 """
+
+# A group of choices is announced with its label, which Gradio shows but does not tie to the group.
+NAME_GROUPS = """() => document.querySelectorAll('fieldset').forEach(
+  group => group.setAttribute('aria-label', group.querySelector('[data-testid=block-info]').innerText))"""
 
 CANVAS = """
 <canvas width="280" height="280" tabindex="0" role="application"
@@ -369,7 +371,7 @@ def build_page(engine, samples, sample_names):
                 with gr.Tabs():
                     with gr.Tab("Upload"):
                         upload = gr.File(
-                            label="A picture file, or a photograph from your camera",
+                            label="A picture file or a photograph",
                             file_types=["image"],
                             height=150,
                         )
@@ -403,6 +405,7 @@ def build_page(engine, samples, sample_names):
         answers.select(on_answer, settings, outputs, **private)
         for setting in settings:
             setting.change(answer, [query, *settings], [answers, message], **private)
+        page.load(None, js=NAME_GROUPS, api_visibility="private")
         gr.api(search_by_program, api_name="search", concurrency_limit=2)
     return page
 
@@ -420,10 +423,8 @@ def serve(page, host="127.0.0.1", port=None, **options):
     Returns:
         The page's address.
     """
-    fonts = {
-        "font": ["system-ui", "sans-serif"],
-        "font_mono": ["ui-monospace", "monospace"],
-    }  # none are fetched
+    # The browser's own fonts: none is fetched.
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     defaults = {
         "share": False,  # no tunnel, not on Colab either
         "quiet": True,
@@ -434,6 +435,30 @@ def serve(page, host="127.0.0.1", port=None, **options):
         "css": CSS,
     }
     return page.launch(server_name=host, server_port=port, **(defaults | options))[1]
+
+
+def show_in_notebook(page, height=900):
+    """Show a page that is served inside the notebook: in a frame, on Colab through Colab's own channel.
+
+    Args:
+        page: served by `serve` in this notebook's kernel.
+        height: of the frame, in pixels.
+
+    Returns:
+        The display handle; its `update` puts something else in the frame's place.
+    """
+    from IPython.display import HTML, IFrame, display
+
+    if (
+        gr.utils.colab_check()
+    ):  # the kernel's machine is far away; the browser reaches it under another address
+        from google.colab import output
+
+        channel = output.eval_js(f"google.colab.kernel.proxyPort({page.server_port})")
+        page.app.root_path = channel  # where the page asks for its parts
+        output.serve_kernel_port_as_iframe(page.server_port, height=str(height))
+        return display(HTML("<p>The page runs above.</p>"), display_id=True)
+    return display(IFrame(page.local_url, width="100%", height=height), display_id=True)
 
 
 def sample_queries(data, each=2):

@@ -4,25 +4,20 @@ Importing this module starts no deep-learning framework.
 """
 
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from helpers.pictures import TooManyPixelsError, decode, open_header
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 MAX_BYTES = 30_000_000
-MAX_PIXELS = (
-    64_000_000  # a good camera's picture; it is known from the file's header, before anything is decoded
-)
+# A good camera's picture. The number of pixels is known from the file's header, before anything is decoded.
+MAX_PIXELS = 64_000_000
 SIDE = 512  # the longer side of what is kept: plenty for 28 × 28
-NOISE = (
-    0.1  # what differs from the background by less than this share of the strongest difference is background
-)
-
-warnings.simplefilter(
-    "ignore", Image.DecompressionBombWarning
-)  # such pictures are refused below, in a sentence
+# What differs from the background by less than this share of the strongest difference is background, too.
+NOISE = 0.1
 
 
 class PictureError(ValueError):
@@ -52,21 +47,24 @@ def open_picture(source):
             "Save the picture smaller and try again."
         )
     try:
-        picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise PictureError(_too_many_pixels("far more than 64 million")) from error
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        picture = open_header(file, FORMATS, MAX_PIXELS)
+    except TooManyPixelsError as error:
+        count = f"{error.pixels / 1e6:.0f} million" if error.pixels else "far too many"
+        raise PictureError(
+            f"This picture has {count} pixels, and at most {MAX_PIXELS / 1e6:.0f} million are read. "
+            "Make it smaller and try again."
+        ) from error
     except Exception as error:  # whatever a decoder raises at a file that is something else
         raise PictureError(
             f"This file is not a picture that can be read here ({', '.join(FORMATS)})."
         ) from error
     with picture:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise PictureError(_too_many_pixels(f"{picture.width * picture.height / 1e6:.0f} million"))
         remarks = []
         if getattr(picture, "is_animated", False):
             remarks.append("The picture is animated: its first frame is used.")
         try:
-            picture = _shrink(picture)
+            picture = decode(picture, SIDE)
         except Exception as error:
             raise PictureError("This picture is damaged: it cannot be decoded to its end.") from error
     if picture.mode == "RGBA":
@@ -79,29 +77,6 @@ def open_picture(source):
             pixels = pixels[..., :3] * opacity + ground * (1 - opacity)
         return np.round(pixels[..., :3]).astype(np.uint8), remarks
     return np.asarray(picture.convert("RGB")), remarks
-
-
-def _too_many_pixels(count):
-    return (
-        f"This picture has {count} pixels, and at most {MAX_PIXELS / 1e6:.0f} million are read. "
-        "Make it smaller and try again."
-    )
-
-
-def _shrink(picture):
-    """The picture with no side longer than `SIDE`, upright, in a mode that can be read as RGB or RGBA."""
-    picture.draft("RGB", (2 * SIDE, 2 * SIDE))  # a JPEG is decoded at a fraction of its size
-    picture.load()
-    if picture.mode.startswith("I"):  # 16 bits of grey
-        picture = Image.fromarray((np.asarray(picture, np.int64) >> 8).clip(0, 255).astype(np.uint8))
-    if picture.mode in ("1", "P"):  # a palette's colours cannot be averaged: skip pixels first
-        step = max(1, max(picture.size) // (4 * SIDE))
-        size = (max(1, picture.width // step), max(1, picture.height // step))
-        picture = picture.resize(size, Image.Resampling.NEAREST).convert("RGBA")
-    if picture.mode in ("LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-    picture.thumbnail((SIDE, SIDE), reducing_gap=2)
-    return ImageOps.exif_transpose(picture)
 
 
 def prepare(picture, side=28):

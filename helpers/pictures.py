@@ -3,6 +3,7 @@
 Importing this module starts no deep-learning framework. Pillow does the decoding.
 """
 
+import contextlib
 import os
 import threading
 import unicodedata
@@ -15,6 +16,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 # Pillow warns of odd EXIF notes in pictures that are readable all the same.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 _OPENING = threading.Lock()  # a thread that changes the warnings' filters must not be disturbed by another
+
+
+class TooManyPixelsError(ValueError):
+    """A picture whose decoding could fill the memory; `pixels` says how many it has, `None` if it is not known."""
+
+    def __init__(self, pixels=None):
+        super().__init__("The picture has too many pixels.")
+        self.pixels = pixels
 
 
 class UnreadableError(ValueError):
@@ -54,11 +63,15 @@ def read_picture(path, size=None, colour=True, fit="pad", background=255):
         raise ValueError(f"background must be a grey from 0 to 255, not {background!r}.")
     with open(path, "rb") as file:
         try:
-            picture = _decode(file, "RGB" if colour else "L", background)
+            picture = decode(open_header(file))
+            if picture.mode == "RGBA":
+                behind = Image.new("RGBA", picture.size, (background, background, background, 255))
+                picture = Image.alpha_composite(behind, picture)
+            picture = picture.convert("RGB" if colour else "L")
         except UnidentifiedImageError:
             is_empty = file.seek(0, os.SEEK_END) == 0
             raise UnreadableError(path, "the file is empty" if is_empty else "it is not a picture") from None
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        except TooManyPixelsError:
             limit = f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
             raise UnreadableError(path, f"{limit}, which Pillow takes for an attack on the memory") from None
         except Exception as error:  # a damaged file can raise almost anything in its decoder
@@ -75,28 +88,71 @@ def read_picture(path, size=None, colour=True, fit="pad", background=255):
     return array if colour else array[..., None]
 
 
-def _decode(file, mode, background):
-    """An upright Pillow image in mode "RGB" or "L"."""
-    # Encapsulated PostScript is a program: to draw it, Pillow would start Ghostscript.
-    Image.init()
-    formats = [name for name in Image.OPEN if name != "EPS"]
+def open_header(file, formats=None, max_pixels=None):
+    """Open a picture file as far as its header: its kind and size are known, and nothing is decoded yet.
+
+    Args:
+        file: a path, or a file opened for reading bytes.
+        formats: the names of Pillow's formats that are tried, all but Encapsulated PostScript by default.
+        max_pixels: how many are read, Pillow's `Image.MAX_IMAGE_PIXELS` by default.
+
+    Returns:
+        A Pillow image, for `decode`.
+
+    Raises:
+        TooManyPixelsError: the picture has more pixels.
+        PIL.UnidentifiedImageError: the file is no picture of these formats.
+        Exception: whatever else a decoder raises at a damaged header.
+    """
+    if formats is None:  # Encapsulated PostScript is a program: to draw it, Pillow would start Ghostscript
+        Image.init()
+        formats = [name for name in Image.OPEN if name != "EPS"]
     with _OPENING, warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        picture = Image.open(file, formats=formats)  # reads the header only
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is refused here, in our words
+        try:
+            picture = Image.open(file, formats=formats)
+        except Image.DecompressionBombError:
+            raise TooManyPixelsError from None
+    pixels = picture.width * picture.height
+    if pixels > (Image.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels):
+        picture.close()
+        raise TooManyPixelsError(pixels)
+    return picture
+
+
+def decode(picture, side=None):
+    """Decode an opened picture, whatever its pixels are made of, and turn it as its EXIF note says.
+
+    Args:
+        picture: from `open_header`; of an animation the first frame is taken.
+        side: the longest that a side may be; larger pictures are shrunk as early as possible. `None` shrinks nothing.
+
+    Returns:
+        A Pillow image with 8 bits a channel: "RGBA" if parts of it may be transparent, else one that `convert` brings
+        to "RGB" or "L".
+
+    Raises:
+        Exception: the file is damaged; a decoder may raise almost anything.
+    """
+    if side is not None:
+        picture.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at a fraction of its size
     picture.load()
-    try:
-        picture = ImageOps.exif_transpose(picture)
-    except Exception:  # a damaged note beside good pixels
-        picture = picture.copy()
     if picture.mode == "F":
         raise ValueError("its pixels are fractions of unknown scale")
+    with contextlib.suppress(Exception):  # a damaged note beside good pixels
+        ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would cut it off at 255
         picture = Image.fromarray((np.clip(np.asarray(picture, "int64"), 0, 65535) // 257).astype("uint8"))
+    # The colours of a palette cannot be averaged: skip pixels first.
+    if side is not None and picture.mode in ("1", "P"):
+        step = max(1, max(picture.size) // (4 * side))
+        size = tuple(max(1, n // step) for n in picture.size)
+        picture = picture.resize(size, Image.Resampling.NEAREST).convert("RGBA")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        behind = Image.new("RGBA", picture.size, (background, background, background, 255))
-        picture = Image.alpha_composite(behind, picture)
-    return picture.convert(mode)
+    if side is not None:
+        picture.thumbnail((side, side), reducing_gap=2)
+    return picture
 
 
 def _pad(picture, width_and_height, background):

@@ -6,6 +6,8 @@ import http.client
 import io
 import json
 import socket
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -224,6 +226,32 @@ def test_open_to_the_network_only_when_asked(monkeypatch):
     assert launched[0]["server_name"] == "127.0.0.1" and launched[0]["share"] is False
     assert launched[1]["server_name"] == "0.0.0.0" and launched[1]["server_port"] == 8000
     assert not launched[0].get("allowed_paths")
+
+
+def test_page_in_a_notebook_and_on_colab(monkeypatch):
+    shown, asked = [], []
+    monkeypatch.setattr("IPython.display.display", lambda what, display_id: shown.append(what) or "handle")
+    page = build_page(make_engine(), IMAGES[:1], ["one"])
+    address = serve(page, prevent_thread_lock=True, inline=False)
+    try:
+        assert app.show_in_notebook(page, height=700) == "handle"
+        assert (shown[0].src, shown[0].height) == (address, 700) and page.app.root_path == ""
+
+        output = SimpleNamespace(
+            eval_js=lambda code: asked.append(code) or "https://a-channel.colab.dev/",
+            serve_kernel_port_as_iframe=lambda port, height: asked.append((port, height)),
+        )
+        monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace(output=output))
+        monkeypatch.setattr(app.gr.utils, "colab_check", lambda: True)
+        assert app.show_in_notebook(page) == "handle"
+        port = page.server_port
+        assert asked == [f"google.colab.kernel.proxyPort({port})", (port, "900")]
+        # The browser is told to fetch the page's parts through the channel; a program on the machine still searches.
+        assert json.loads(request(address, "GET", "/config")[1])["root"] == "https://a-channel.colab.dev"
+        client = Client(address, verbose=False)
+        assert len(client.predict(data_url(DARK_SQUARE), "mean", [], api_name="/search")) == 10
+    finally:
+        page.close(verbose=False)
 
 
 def test_names_are_escaped_and_every_picture_has_one():

@@ -23,7 +23,7 @@ ALLOWED = {  # what each room knows of the others
     "plots": set(),
     "streaming": set(),
     "training": {"metrics", "networks"},
-    "photos": set(),
+    "photos": {"pictures"},
     "app": {"data", "networks", "photos", "retrieval"},
 }
 

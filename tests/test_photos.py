@@ -81,6 +81,14 @@ def test_decompression_bomb_is_refused_by_its_header(size):
     assert time.perf_counter() - started < 0.5
 
 
+def test_pillows_own_warning_is_left_as_it_was():
+    bomb = png_of_size(10_000, 10_000)
+    with pytest.raises(PictureError, match="100 million pixels"):
+        open_picture(bomb)
+    with pytest.warns(Image.DecompressionBombWarning):
+        Image.open(io.BytesIO(bomb))
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"I am no picture", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\x89PNG\r\n\x1a\n", bytes(1000)],
@@ -167,6 +175,8 @@ def test_camera_orientation_is_applied():
     turned = open_picture(encoded(Image.fromarray(disc()).convert("RGB"), "JPEG", exif=exif))[0]
     upright = np.rot90(disc(), -1)
     assert np.abs(turned.astype(int) - upright[..., None]).mean() < 3
+    deep = encoded(Image.fromarray(disc().astype(np.uint16) * 257), exif=exif)
+    assert np.array_equal(open_picture(deep)[0][..., 0], upright)
 
 
 def test_large_pictures_are_shrunk_and_small_ones_left():
