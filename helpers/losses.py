@@ -36,16 +36,21 @@ def safe_sqrt(x):
     return ops.where(is_zero, 0.0, ops.sqrt(ops.where(is_zero, 1.0, x)))
 
 
+def class_numbers(labels):
+    """Labels (B,) or (B, 1), of integers in any dtype (Keras hands them over as floats), as int32 (B,)."""
+    return ops.reshape(ops.cast(labels, "int32"), (-1,))
+
+
 def pair_masks(labels):
     """Which pairs of a batch are positive and which negative.
 
     Args:
-        labels: tensor (B,) or (B, 1), of integers in any dtype (Keras hands them over as floats).
+        labels: tensor (B,) or (B, 1), of integers in any dtype.
 
     Returns:
         Two boolean tensors (B, B): same class but not the same image; different class.
     """
-    labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
+    labels = class_numbers(labels)
     same = ops.equal(labels[:, None], labels[None, :])
     itself = ops.eye(ops.shape(labels)[0], dtype="bool")
     return ops.logical_and(same, ops.logical_not(itself)), ops.logical_not(same)
@@ -70,6 +75,16 @@ def sort_together(first, first_mask, second, second_mask):
     matters = ops.cast(ops.take_along_axis(matters, order, axis=1), "float32")
     is_first = ops.cast(order < ops.shape(first)[1], "float32")
     return ops.take_along_axis(values, order, axis=1), matters * is_first, matters * (1.0 - is_first)
+
+
+def shares_of_mean(values, counted):
+    """Scale `values` (B, ...) so that their sum, over B, is the mean of those that are `counted`, a boolean tensor.
+
+    Without any, all shares are 0.
+    """
+    counted = ops.cast(counted, "float32")
+    batch_size = ops.cast(ops.shape(values)[0], "float32")
+    return values * counted * batch_size / ops.maximum(ops.sum(counted), 1.0)
 
 
 class TripletLossBase(keras.losses.Loss):
@@ -173,11 +188,8 @@ class SemiHardTripletLoss(TripletLossBase):
         farthest = ops.max(ops.where(negative, distances, 0.0), axis=1)[:, None]  # (B, 1)
         to_negative = ops.where(nearest_farther < float("inf"), nearest_farther, farthest)
         valid = ops.logical_and(is_positive > 0, ops.any(negative, axis=1)[:, None])
-        penalties = ops.where(valid, self.penalty(ops.where(valid, to_positive - to_negative, 0.0)), 0.0)
-        pairs = ops.sum(ops.cast(valid, "float32"))
-        per_anchor = ops.sum(penalties, axis=1)
-        batch_size = ops.cast(ops.shape(per_anchor)[0], "float32")
-        return per_anchor * batch_size / ops.maximum(pairs, 1.0)
+        penalties = self.penalty(ops.where(valid, to_positive - to_negative, 0.0))
+        return ops.sum(shares_of_mean(penalties, valid), axis=1)  # (B,)
 
 
 @keras.saving.register_keras_serializable("metric_learning")
@@ -196,10 +208,7 @@ class BatchHardTripletLoss(TripletLossBase):
         largest = ops.max(distances, axis=1)
         hardest_negative = ops.min(ops.where(negative, distances, largest[:, None]), axis=1)
         valid = ops.logical_and(ops.any(positive, axis=1), ops.any(negative, axis=1))
-        penalties = ops.where(valid, self.penalty(hardest_positive - hardest_negative), 0.0)
-        anchors = ops.sum(ops.cast(valid, "float32"))
-        batch_size = ops.cast(ops.shape(penalties)[0], "float32")
-        return penalties * batch_size / ops.maximum(anchors, 1.0)
+        return shares_of_mean(self.penalty(hardest_positive - hardest_negative), valid)  # (B,)
 
 
 # Losses over pairs
@@ -215,16 +224,6 @@ def cosines(a, b):
     a = a * ops.rsqrt(ops.maximum(ops.sum(ops.square(a), axis=1, keepdims=True), 1e-12))
     b = b * ops.rsqrt(ops.maximum(ops.sum(ops.square(b), axis=1, keepdims=True), 1e-12))
     return ops.matmul(a, ops.transpose(b))
-
-
-def shares_of_mean(values, counted):
-    """Scale `values` (B, ...) so that their sum over B is the mean of those that are `counted`, a boolean tensor.
-
-    Without any, all shares are 0.
-    """
-    counted = ops.cast(counted, "float32")
-    batch_size = ops.cast(ops.shape(values)[0], "float32")
-    return values * counted * batch_size / ops.maximum(ops.sum(counted), 1.0)
 
 
 def log_one_plus_sum_exp(x, mask, axis):
@@ -381,11 +380,6 @@ class CosineProxies(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "classes": self.classes}
-
-
-def class_numbers(y_true):
-    """Labels (B,) or (B, 1), of integers in any dtype, as int32 (B,)."""
-    return ops.reshape(ops.cast(y_true, "int32"), (-1,))
 
 
 def own_proxy(labels, y_pred):

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from helpers import training
+from helpers.data import honest_split, load
 from helpers.losses import BatchAllTripletLoss
 from helpers.metrics import recall_at_k
-from helpers.networks import embed
+from helpers.networks import embed, embedding_network
+from helpers.sampling import BalancedBatches
 from helpers.training import RecallCallback, describe_device, one_cycle
 
 # describe_device
@@ -135,3 +137,43 @@ def test_callback_without_logs_is_harmless(task):
     callback = RecallCallback(points, labels)
     callback.set_model(model)
     callback.on_epoch_end(0)
+
+
+# Precision: the lesson's training, shortened, with layers that compute in 16 bits
+
+
+@pytest.fixture(scope="module")
+def clothes():
+    return honest_split(load("fashion_mnist"))
+
+
+def train_with(policy, clothes, batches=15):
+    """A small network after four epochs under a dtype policy: the network, its losses, its Recall@1."""
+    keras.utils.set_random_seed(0)
+    keras.mixed_precision.set_dtype_policy(policy)
+    try:
+        network = embedding_network(dimensions=32, filters=(8, 16))
+        network.compile(keras.optimizers.Adam(one_cycle(0.01, 4 * batches)), BatchAllTripletLoss(0.2))
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    data = BalancedBatches(clothes.x_train, clothes.y_train, 10, 12, batches=batches, seed=0)
+    losses = network.fit(data, epochs=4, verbose=0).history["loss"]
+    embeddings = embed(network, clothes.x_valid[:2000])
+    return network, losses, recall_at_k(embeddings, clothes.y_valid[:2000], k=1)[1]
+
+
+def test_training_in_bfloat16_learns_as_in_float32(clothes):
+    network, losses, recall = train_with("mixed_bfloat16", clothes)
+    _, losses_in_full, recall_in_full = train_with("float32", clothes)
+    assert [layer.compute_dtype for layer in network.layers if "conv" in layer.name] == ["bfloat16"] * 4
+    assert {variable.dtype for variable in network.trainable_variables} == {"float32"}
+    assert all(np.isfinite(weights).all() for weights in network.get_weights())
+    np.testing.assert_allclose(losses, losses_in_full, rtol=0.05)
+    assert abs(recall - recall_in_full) < 0.03  # two such short trainings differ by as much in float32
+
+
+def test_training_in_float16_scales_the_loss(clothes):
+    network, losses, _ = train_with("mixed_float16", clothes, batches=2)
+    assert isinstance(network.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert np.isfinite(losses).all()
+    assert all(np.isfinite(weights).all() for weights in network.get_weights())
