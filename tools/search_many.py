@@ -24,6 +24,8 @@ SIZES = (60_000, 250_000, 1_000_000)
 
 
 def main():
+    if len(sys.argv) != 3:
+        raise SystemExit(__doc__)
     folder, few = map(Path, sys.argv[1:])
     vectors = np.concatenate([np.load(path, mmap_mode="r") for path in sorted(folder.glob("shard-*.npy"))])
     query = embed(load_pretrained(), load("fashion_mnist").x_test[:1000])
