@@ -6,9 +6,10 @@ import pytest
 from helpers.checks import lesson09 as check
 
 
-def told(exercise, answer, capsys):
+def assert_told(message, exercise, answer, capsys):
     exercise(answer)
-    return capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert output.startswith("not right yet: ") and message in output
 
 
 def share_of_answers(labels, answers, enough):
@@ -34,8 +35,7 @@ def unsorted(labels, answers, enough):
     ],
 )
 def test_survivors(answer, message, capsys):
-    output = told(check.exercise_1, answer, capsys)
-    assert output.startswith("not right yet: ") and message in output
+    assert_told(message, check.exercise_1, answer, capsys)
 
 
 def by_images(labels, share):
@@ -68,8 +68,7 @@ def columns_stay(labels, share):
     ],
 )
 def test_split_by_class(answer, message, capsys):
-    output = told(check.exercise_2, answer, capsys)
-    assert output.startswith("not right yet: ") and message in output
+    assert_told(message, check.exercise_2, answer, capsys)
 
 
 def in_place(image):
@@ -101,5 +100,4 @@ def stretched(image):
     ],
 )
 def test_strangers_photograph(answer, message, capsys):
-    output = told(check.exercise_3, answer, capsys)
-    assert output.startswith("not right yet: ") and message in output
+    assert_told(message, check.exercise_3, answer, capsys)
