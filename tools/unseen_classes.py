@@ -10,6 +10,7 @@ reads.
 """
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import keras
@@ -18,10 +19,10 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
 from helpers.data import load
-from helpers.losses import BatchAllTripletLoss, SemiHardTripletLoss
+from helpers.losses import BatchAllTripletLoss, CosineProxies, NormalisedSoftmaxLoss, SemiHardTripletLoss
 from helpers.metrics import map_at_r, recall_at_k
 from helpers.networks import embed, embedding_network
-from helpers.retrieval import nearest
+from helpers.retrieval import find_l2_distances, nearest
 from helpers.sampling import BalancedBatches, flip_and_shift
 from helpers.training import one_cycle
 
@@ -33,10 +34,11 @@ PARTITIONS = (
     ((0, 5, 6), (2, 3)),
     ((5, 6, 8), (2, 3)),
     ((1, 3, 9), (6, 7)),
+    ((2, 4, 7), (1, 6)),
 )
 SEEDS = (0, 1)
 STEPS, IMAGES, PEAK, MARGIN, TEMPERATURE = 400, 112, 0.004, 0.2, 0.1  # the lesson's own training
-OTHER_LOSSES = ("semi-hard", "normalised softmax")
+OTHER_LOSSES = ("semi-hard", "normalised softmax")  # other than all triplets
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 EMBEDDINGS = Path("build/unseen_classes")
 RESULTS = Path("helpers/results/unseen_classes.json")
@@ -47,7 +49,6 @@ def train(data, classes, seed, loss="all triplets"):
     keras.utils.set_random_seed(seed)
     images, labels = data.x_train[5000:-5000], data.y_train[5000:-5000]
     chosen = np.isin(labels, classes)
-    network = embedding_network()
     batches = BalancedBatches(
         images[chosen],
         np.searchsorted(classes, labels[chosen]),  # 0, 1, 2, …
@@ -57,24 +58,21 @@ def train(data, classes, seed, loss="all triplets"):
         augment=lambda images, rng: flip_and_shift(images, rng, pixels=0),
         seed=seed,
     )
-    trained, objective = (
-        network,
-        {"all triplets": BatchAllTripletLoss, "semi-hard": SemiHardTripletLoss}.get(loss),
-    )
-    if (
-        objective is None
-    ):  # normalised softmax: the cosine to one learnt point for each class, over the temperature
-        points = keras.layers.Dense(
-            len(classes), use_bias=False, kernel_constraint=keras.constraints.UnitNorm(axis=0), name="points"
-        )
-        cosines = points(network.output)
-        trained = keras.Model(network.input, keras.layers.Rescaling(1 / TEMPERATURE)(cosines))
-        objective = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network = embedding_network()
+    if loss == "normalised softmax":
+        model = keras.Sequential([network, CosineProxies(len(classes))])
+        objective = NormalisedSoftmaxLoss(TEMPERATURE)
     else:
-        objective = objective(MARGIN)
-    trained.compile(keras.optimizers.Adam(one_cycle(PEAK, STEPS)), objective)
-    trained.fit(batches, verbose=0)
+        model = network
+        objective = {"all triplets": BatchAllTripletLoss, "semi-hard": SemiHardTripletLoss}[loss](MARGIN)
+    model.compile(keras.optimizers.Adam(one_cycle(PEAK, STEPS)), objective)
+    model.fit(batches, verbose=0)
     return network
+
+
+def name_of(lot, seed, loss="all triplets"):
+    """File name of a network that saw the seven classes of a lot."""
+    return f"seven-{lot}-{seed}" + ("" if loss == "all triplets" else f"-{loss}")
 
 
 def runs():
@@ -82,13 +80,13 @@ def runs():
     everything = set(range(10))
     for seed in SEEDS:
         for i, (unseen, valid) in enumerate(PARTITIONS):
-            yield f"seven-{i}-{seed}", sorted(everything - {*unseen}), seed, "all triplets"
+            yield name_of(i, seed), sorted(everything - {*unseen}), seed, "all triplets"
             if seed == 0:
                 yield f"five-{i}-{seed}", sorted(everything - {*unseen, *valid}), seed, "all triplets"
         yield f"ten-{seed}", sorted(everything), seed, "all triplets"
     for i, (unseen, _) in enumerate(PARTITIONS):
         for loss in OTHER_LOSSES:
-            yield f"seven-{i}-0-{loss}", sorted(everything - {*unseen}), 0, loss
+            yield name_of(i, SEEDS[0], loss), sorted(everything - {*unseen}), SEEDS[0], loss
 
 
 def train_all(data):
@@ -103,11 +101,15 @@ def train_all(data):
 
 
 def store(path, data, network):
-    parts = {"query": data.x_test[:5000], "gallery": data.x_train[:5000], "valid": data.x_train[-5000:]}
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
-        np.savez(file, **{part: embed(network, images) for part, images in parts.items()})
+        np.savez(file, **{part: embed(network, images) for part, images in parts_of(data).items()})
     partial.replace(path)  # a file with this name is a whole one
+
+
+def parts_of(data):
+    """The images that are measured: queries, the gallery, and those for validation, 5,000 each."""
+    return {"query": data.x_test[:5000], "gallery": data.x_train[:5000], "valid": data.x_train[-5000:]}
 
 
 def unit_rows(images):
@@ -116,33 +118,54 @@ def unit_rows(images):
     return pixels / np.linalg.norm(pixels, axis=1, keepdims=True)
 
 
-def glue(pixels, learnt, weight):
-    """One vector whose squared distance is (1 − weight) · d²(pixels) + weight · d²(learnt)."""
-    return np.hstack([np.sqrt(1 - weight) * pixels, np.sqrt(weight) * learnt]).astype(np.float32)
-
-
 def principal(data, classes):
     """64 principal components of the pixels, from training images of these classes."""
     x, y = data.x_train[5000:-5000], data.y_train[5000:-5000]
     return PCA(64, random_state=0).fit(unit_rows(x[np.isin(y, classes)][:10_000]))
 
 
-def best_weight(data, embeddings, unseen, valid):
-    """The weight with the highest MAP@R of the validation classes, and the one that the seen classes would choose."""
+def glue(pixels, learnt, weight):
+    """One vector whose squared distance is (1 − weight) · d²(pixels) + weight · d²(learnt)."""
+    return np.hstack([np.sqrt(1 - weight) * pixels, np.sqrt(weight) * learnt]).astype(np.float32)
+
+
+def validate(data, learnt, unseen, valid):
+    """What the two validation classes say about the network that saw neither them nor the unseen ones.
+
+    Half of the validation images, of the seven classes, search the other half.
+
+    Args:
+        learnt: the network's embeddings of the validation images, (5000, d).
+
+    Returns:
+        Dictionary: MAP@R of the network glued to principal components, for each of the WEIGHTS, and of raw pixels, each
+        for queries of the "seen" five and of the "unseen" two classes; and the share of false matches at the threshold
+        where the pairs of the five have 1 % of them, for pairs with an image of the two.
+    """
     five = [c for c in range(10) if c not in unseen + valid]
-    labels = data.y_train[-5000:]
-    known, ours = ~np.isin(labels, unseen), np.isin(labels, valid)
-    first = np.arange(5000) < 2500  # half of the validation images search the other half
-    pixels = principal(data, five).transform(unit_rows(data.x_train[-5000:]))
-    curves = []
-    for queries in (known & first & ours, known & first & ~ours):
-        gallery = known & ~first
-        curve = []
-        for weight in WEIGHTS:
-            both = glue(pixels, embeddings["valid"], weight)
-            curve.append(map_at_r(both[queries], labels[queries], both[gallery], labels[gallery]))
-        curves.append(curve)
-    return [WEIGHTS[int(np.argmax(curve))] for curve in curves]
+    labels, first = data.y_train[-5000:], np.arange(5000) < 2500
+    gallery = ~first & ~np.isin(labels, unseen)
+    queries = {"seen": first & np.isin(labels, five), "unseen": first & np.isin(labels, valid)}
+    rows = unit_rows(data.x_train[-5000:])
+    flat = principal(data, five).transform(rows)
+
+    def both_sides(vectors):
+        return {
+            side: round(map_at_r(vectors[q], labels[q], vectors[gallery], labels[gallery]), 4)
+            for side, q in queries.items()
+        }
+
+    curve = [both_sides(glue(flat, learnt, weight)) for weight in WEIGHTS]
+    asked = queries["seen"] | queries["unseen"]
+    distances = find_l2_distances(learnt[asked], learnt[gallery])
+    different = labels[asked][:, None] != labels[gallery][None]
+    new = np.isin(labels[asked], valid)[:, None] | np.isin(labels[gallery], valid)[None]
+    threshold = np.quantile(distances[different & ~new], 0.01)
+    return {
+        "glued": {side: [point[side] for point in curve] for side in queries},
+        "raw pixels": both_sides(rows),
+        "false matches": round(float((distances[different & new] <= threshold).mean()), 4),
+    }
 
 
 def measure(data, vectors, unseen):
@@ -169,80 +192,103 @@ def measure(data, vectors, unseen):
         figures[f"{name}: R@1"] = recall_at_k(*arguments, k=1)[1]
         figures[f"{name}: MAP@R"] = map_at_r(*arguments)
 
-    def pairs(a, y_a, b, y_b):
-        distances = np.sqrt(np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T, 0))
-        same = y_a[:, None] == y_b[None]
-        return distances[same], distances[~same]
-
-    old = valid[~new_valid]
+    old, labels = valid[~new_valid], y_valid[~new_valid]
     half = len(old) // 2
-    labels = y_valid[~new_valid]
-    threshold = np.quantile(pairs(old[:half], labels[:half], old[half:], labels[half:])[1], 0.01)
+    different = labels[:half, None] != labels[None, half:]
+    threshold = np.quantile(find_l2_distances(old[:half], old[half:])[different], 0.01)
     for name, q, g in (
         ("seen–seen", ~new_query, ~new_gallery),
         ("unseen–unseen", new_query, new_gallery),
         ("unseen–seen", new_query, ~new_gallery),
     ):
-        same, different = pairs(query[q], y_query[q], gallery[g], y_gallery[g])
-        figures[f"{name}: false matches"] = float((different <= threshold).mean())
-        if len(same):
-            figures[f"{name}: true matches"] = float((same <= threshold).mean())
+        distances = find_l2_distances(query[q], gallery[g])
+        same = y_query[q][:, None] == y_gallery[g][None]
+        figures[f"{name}: false matches"] = (distances[~same] <= threshold).mean()
+        if same.any():
+            figures[f"{name}: true matches"] = (distances[same] <= threshold).mean()
+
     distance, index = nearest(query, gallery[~new_gallery], k=1)
-    figures["unknown queries: AUROC"] = float(roc_auc_score(new_query, distance[:, 0]))
+    figures["unknown queries: AUROC"] = roc_auc_score(new_query, distance[:, 0])
     wrong = y_gallery[~new_gallery][index[:, 0]] != y_query
     risk = wrong[np.argsort(distance[:, 0], kind="stable")].cumsum() / np.arange(1, 5001)
-    figures["unknown queries: risk at coverage 0.5"] = float(risk[2499])
+    figures["unknown queries: risk at coverage 0.5"] = risk[2499]
+    apart = separations(find_l2_distances(query, gallery), y_query, y_gallery)
+    for i, pair in enumerate(combinations(unseen, 2)):
+        figures[f"apart, unseen pair {i}"] = apart[pair]
+    seen = [c for c in range(10) if c not in unseen]
+    figures["apart, seen pairs, median"] = np.median([apart[pair] for pair in combinations(seen, 2)])
     return {name: round(float(value), 4) for name, value in figures.items()}
 
 
+def separations(distances, y_query, y_gallery):
+    """For each pair of classes: the mean distance between images of the two, over the mean distance within the two.
+
+    Args:
+        distances: (n, m), of all queries to all gallery items.
+
+    Returns:
+        Array (10, 10), symmetric.
+    """
+    query, gallery = np.eye(10)[y_query], np.eye(10)[y_gallery]  # (n, 10) and (m, 10): 1 at the class
+    mean = query.T @ distances @ gallery / np.outer(query.sum(axis=0), gallery.sum(axis=0))
+    within = np.diag(mean)
+    return (mean + mean.T) / (within[:, None] + within[None])
+
+
 def measure_all(data):
-    parts = {"query": data.x_test[:5000], "gallery": data.x_train[:5000], "valid": data.x_train[-5000:]}
-    pixels = {part: unit_rows(images) for part, images in parts.items()}
-    stored = {path.stem: dict(np.load(path)) for path in sorted(EMBEDDINGS.glob("*.npz"))}
+    """What the validation classes say, a dictionary a lot, and the figures of every retriever on every lot."""
+    pixels = {part: unit_rows(images) for part, images in parts_of(data).items()}
+    stored = {name: dict(np.load(EMBEDDINGS / f"{name}.npz")) for name, *_ in runs()}
     untrained = {}
     for seed in SEEDS:
         keras.utils.set_random_seed(seed)
         network = embedding_network()
-        untrained[seed] = {part: embed(network, images) for part, images in parts.items()}
-    records = []
+        untrained[seed] = {part: embed(network, images) for part, images in parts_of(data).items()}
+    validation, records = [], []
     for i, (unseen, valid) in enumerate(PARTITIONS):
-        weight, tempting = best_weight(data, stored[f"five-{i}-0"], unseen, valid)
+        validation.append(validate(data, stored[f"five-{i}-0"]["valid"], unseen, valid))
+        weight = WEIGHTS[int(np.argmax(validation[-1]["glued"]["unseen"]))]
         components = principal(data, [c for c in range(10) if c not in unseen])
         flat = {part: components.transform(rows) for part, rows in pixels.items()}
 
-        def record(retriever, seed, vectors, i=i, unseen=unseen):
-            records.append(
-                {"partition": i, "retriever": retriever, "seed": seed} | measure(data, vectors, unseen)
-            )
-            print(records[-1], flush=True)
+        def record(retriever, seed, vectors, i=i, unseen=unseen, **more):
+            about = {"partition": i, "retriever": retriever, "seed": seed} | more
+            records.append(about | measure(data, vectors, unseen))
+            print(about, flush=True)
 
         record("raw pixels", None, pixels)
+        record("components", None, flat)
         for seed in SEEDS:
-            learnt = stored[f"seven-{i}-{seed}"]
+            learnt = stored[name_of(i, seed)]
             record("untrained", seed, untrained[seed])
             record("trained on seven", seed, learnt)
-            for name, w in (("glued", weight), ("glued, weight chosen on seen classes", tempting)):
-                glued = {part: glue(flat[part], learnt[part], w) for part in parts}
-                record(name, seed, glued)
-                records[-1]["weight"] = w
+            record(
+                "glued", seed, {part: glue(flat[part], learnt[part], weight) for part in flat}, weight=weight
+            )
             record("trained on ten", seed, stored[f"ten-{seed}"])
         for loss in OTHER_LOSSES:
-            record(f"trained on seven, {loss}", 0, stored[f"seven-{i}-0-{loss}"])
-    return records
+            record(f"trained on seven, {loss}", SEEDS[0], stored[name_of(i, SEEDS[0], loss)])
+    return validation, records
 
 
 def main():
     data = load("fashion_mnist")
     train_all(data)
+    validation, records = measure_all(data)
     document = {
         "made by": "python tools/unseen_classes.py",
         "partitions": [{"unseen": unseen, "valid": valid} for unseen, valid in PARTITIONS],
         "seeds": SEEDS,
-        "training": {"steps": STEPS, "images a step": IMAGES, "peak": PEAK, "margin": MARGIN},
-        "records": measure_all(data),
+        "training": {"steps": STEPS, "images a step": IMAGES, "peak": PEAK, "margin": MARGIN}
+        | {"temperature": TEMPERATURE},
+        "weights": WEIGHTS,
+        "validation": validation,
+        "records": records,
     }
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(document, ensure_ascii=False)
+    text = text.replace('{"partition"', '\n{"partition"').replace('{"glued"', '\n{"glued"')
+    RESULTS.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
