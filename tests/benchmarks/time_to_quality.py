@@ -163,6 +163,12 @@ def train(contenders, patience):
                 (before[0] + found["trained"], before[1] + found["trained_cpu"], found["recall"])
             )
             left[name] = 0 if curves[name][-1][0] > patience else left[name] - steps
+        if all(len(curve) % 4 == 0 for curve in curves.values()):  # a person waits
+            last = (
+                f"{name}: {c[-1][0]:.0f} s, {c[-1][1]:.0f} s, R@1 {c[-1][2]:.3f}"
+                for name, c in curves.items()
+            )
+            print("  ".join(last), flush=True)
     return curves
 
 
