@@ -72,7 +72,7 @@ def main():
     rows = [row(contenders, chosen.rounds, sizes)]
     if chosen.growing:
         for gallery in GROWING:
-            rows.append(row(contenders, 3, {"queries": 1000, "gallery": gallery}))
+            rows.append(row(contenders, min(3, chosen.rounds), {"queries": 1000, "gallery": gallery}))
         plot([r for r in rows[1:]])
     race.print_table(
         [
