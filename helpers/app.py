@@ -449,9 +449,8 @@ def show_in_notebook(page, height=900):
     """
     from IPython.display import HTML, IFrame, display
 
-    if (
-        gr.utils.colab_check()
-    ):  # the kernel's machine is far away; the browser reaches it under another address
+    # On Colab the kernel's machine is far away, and the browser reaches it under another address.
+    if gr.utils.colab_check():
         from google.colab import output
 
         channel = output.eval_js(f"google.colab.kernel.proxyPort({page.server_port})")

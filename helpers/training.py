@@ -123,9 +123,8 @@ class Backup(keras.callbacks.Callback):
         record = {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
         try:
             _write_and_replace(path, content)
-            _write_and_replace(
-                self._record_path, json.dumps(record).encode()
-            )  # from here on the new one counts
+            # With the record, the new backup counts.
+            _write_and_replace(self._record_path, json.dumps(record).encode())
         except OSError as error:
             raise self._cannot_write(error) from error
         self.epochs_kept = epoch + 1

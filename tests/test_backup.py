@@ -109,9 +109,8 @@ def task(folder, seed=0, dtype=None, **kwargs):
         keras.layers.Dense(2, dtype=dtype),
     ]
     model = keras.Sequential([keras.Input((4,)), *layers])
-    model.compile(
-        keras.optimizers.Adam(0.01), BatchAllTripletLoss(), run_eagerly=True
-    )  # sooner than compiled
+    # Eagerly: sooner than compiled, for so few steps
+    model.compile(keras.optimizers.Adam(0.01), BatchAllTripletLoss(), run_eagerly=True)
     batches = BalancedBatches(IMAGES, LABELS, 3, 4, batches=3, seed=seed)
     return model, batches, Backup(folder, batches, **kwargs)
 
@@ -282,9 +281,8 @@ def test_a_save_cut_short_leaves_the_backup_before_it(folder, before, monkeypatc
 def test_a_full_disk_is_a_clear_error_and_the_backup_intact(folder, before, undisturbed):
     model, batches, backup = task(folder)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(
-        resource.RLIMIT_FSIZE, (500, hard)
-    )  # the system refuses to write more, to root as well
+    # The system refuses to write more, to root as well.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
     try:
         with pytest.raises(OSError, match=message("File too large", 2)):
             train(model, batches, backup)

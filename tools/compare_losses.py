@@ -36,13 +36,8 @@ STEPS, IMAGES = 400, 120  # steps of a training; images a step
 PEAKS = (0.002, 0.006)  # learning rate at the top of the one-cycle schedule
 SEEDS = (0, 1, 2, 3, 4)
 TUNING_CLASSES = (4, 9)  # coat, ankle boot
-PARTITIONS = (
-    (0, 5, 8),
-    (2, 3, 7),
-    (1, 5, 6),
-    (0, 6, 7),
-    (1, 2, 8),
-)  # unseen; fixed before the first training
+# The unseen classes of each seed, fixed before the first training
+PARTITIONS = ((0, 5, 8), (2, 3, 7), (1, 5, 6), (0, 6, 7), (1, 2, 8))
 
 # name: (class, the settings that do not change, the name and the two values of the one that is tuned)
 LOSSES = {

@@ -279,8 +279,13 @@ def main():
         "made by": "python tools/unseen_classes.py",
         "partitions": [{"unseen": unseen, "valid": valid} for unseen, valid in PARTITIONS],
         "seeds": SEEDS,
-        "training": {"steps": STEPS, "images a step": IMAGES, "peak": PEAK, "margin": MARGIN}
-        | {"temperature": TEMPERATURE},
+        "training": {
+            "steps": STEPS,
+            "images a step": IMAGES,
+            "peak": PEAK,
+            "margin": MARGIN,
+            "temperature": TEMPERATURE,
+        },
         "weights": WEIGHTS,
         "validation": validation,
         "records": records,

@@ -73,7 +73,7 @@ def main():
     if chosen.growing:
         for gallery in GROWING:
             rows.append(row(contenders, min(3, chosen.rounds), {"queries": 1000, "gallery": gallery}))
-        plot([r for r in rows[1:]])
+        plot(rows[1:])
     race.print_table(
         [
             "queries × gallery",

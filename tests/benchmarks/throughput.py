@@ -8,23 +8,19 @@ it stands, and every ratio is against it. A turn is --steps steps.
 """
 
 import sys
+from functools import partial
 
 import race
 
 
 def keras_training(policy="float32", jit=False, at_once=1, prefetch=False, steps=40):
     import keras
-    import numpy as np
 
     from helpers.data import load, published_split
     from helpers.losses import BatchAllTripletLoss
     from helpers.networks import embedding_network
-    from helpers.sampling import BalancedBatches
+    from helpers.sampling import BalancedBatches, flip_and_shift
     from helpers.training import one_cycle
-
-    def mirror(images, rng):
-        flipped = rng.random(len(images)) < 0.5
-        return np.where(flipped[:, None, None, None], images[:, :, ::-1], images)
 
     keras.utils.set_random_seed(0)
     data = published_split(load("fashion_mnist"))
@@ -36,7 +32,9 @@ def keras_training(policy="float32", jit=False, at_once=1, prefetch=False, steps
         jit_compile=jit,
         steps_per_execution=at_once,
     )
-    batches = BalancedBatches(data.x_train, data.y_train, batches=steps, augment=mirror)
+    batches = BalancedBatches(
+        data.x_train, data.y_train, batches=steps, augment=partial(flip_and_shift, pixels=0)
+    )
     if prefetch:
         batches = prefetched(batches)
     model.fit(batches, steps_per_epoch=steps, verbose=0)  # builds the computation
@@ -72,24 +70,20 @@ def torch_training(steps=40, **variant):
     return lambda: training.run(steps)
 
 
-def variant(function, **chosen):
-    return lambda **settings: function(**chosen, **settings)
-
-
 OURS = {
-    "Keras, as in lesson 4": variant(keras_training),
-    "Keras, tf.data prefetch": variant(keras_training, prefetch=True),
-    "Keras, 10 steps per execution": variant(keras_training, at_once=10),
-    "Keras, XLA": variant(keras_training, jit=True),
-    "Keras, bfloat16": variant(keras_training, policy="mixed_bfloat16"),
-    "Keras, bfloat16, XLA": variant(keras_training, policy="mixed_bfloat16", jit=True),
+    "Keras, as in lesson 4": keras_training,
+    "Keras, tf.data prefetch": partial(keras_training, prefetch=True),
+    "Keras, 10 steps per execution": partial(keras_training, at_once=10),
+    "Keras, XLA": partial(keras_training, jit=True),
+    "Keras, bfloat16": partial(keras_training, policy="mixed_bfloat16"),
+    "Keras, bfloat16, XLA": partial(keras_training, policy="mixed_bfloat16", jit=True),
 }
 THEIRS = {
-    "PyTorch": variant(torch_training),
-    "PyTorch, channels last": variant(torch_training, channels_last=True),
-    "PyTorch, compiled": variant(torch_training, compiled=True),
-    "PyTorch, bfloat16": variant(torch_training, bfloat16=True),
-    "PyTorch, bfloat16, channels last": variant(torch_training, bfloat16=True, channels_last=True),
+    "PyTorch": torch_training,
+    "PyTorch, channels last": partial(torch_training, channels_last=True),
+    "PyTorch, compiled": partial(torch_training, compiled=True),
+    "PyTorch, bfloat16": partial(torch_training, bfloat16=True),
+    "PyTorch, bfloat16, channels last": partial(torch_training, bfloat16=True, channels_last=True),
 }
 
 

@@ -33,15 +33,7 @@ def embedded(count):
 def mapped(fit):
     def prepare(points):
         vectors, labels = embedded(points)
-
-        def turn():
-            return {"map": fit(vectors)}
-
-        def judged():
-            found = turn()
-            return {"purity": purity(found["map"], labels)}
-
-        return judged
+        return lambda: {"purity": purity(fit(vectors), labels)}
 
     return prepare
 
