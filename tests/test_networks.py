@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from helpers import networks
-from helpers.losses import TripletLoss
+from helpers.losses import BatchAllTripletLoss, TripletLoss
 from helpers.metrics import recall_at_k
 from helpers.networks import TripletNet, embed, embedding_network, load_pretrained
-from helpers.sampling import TripletGenerator
+from helpers.sampling import BalancedBatches, TripletGenerator
 
 
 def random_images(count, shape=(28, 28, 1), seed=0):
@@ -229,3 +229,24 @@ def test_damaged_weights_are_refused(tmp_path, monkeypatch, damage):
     monkeypatch.setattr(networks, "WEIGHTS_FOLDER", tmp_path)
     with pytest.raises(ValueError, match=rf"fashion_mnist\.weights\.h5 is damaged.*{CURE}"):
         load_pretrained()
+
+
+# what TensorFlow does behind it
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow trains from tf.data")
+def test_no_data_set_that_keras_makes_tunes_itself(small, monkeypatch):
+    import tensorflow as tf
+
+    prefetch, data_sets = tf.data.Dataset.prefetch, []
+    monkeypatch.setattr(
+        tf.data.Dataset, "prefetch", lambda *given: data_sets.append(prefetch(*given)) or data_sets[-1]
+    )
+    images, labels = random_images(8, (8, 8, 1)), np.arange(8) % 2
+    embed(small, images)
+    small.compile("sgd", BatchAllTripletLoss())
+    small.fit(BalancedBatches(images, labels, 2, 4), verbose=0)
+    small.fit((batch for batch in [(images, labels)]), steps_per_epoch=1, verbose=0)
+    small.fit(images, labels, verbose=0)
+    assert len(data_sets) >= 4
+    assert [data_set.options().autotune.enabled for data_set in data_sets] == [False] * len(data_sets)
