@@ -57,3 +57,14 @@ def test_continuous_integration_does_not_skip_the_browser():
     script = (ROOT / ".ci/run").read_text()
     assert script.index("export BROWSER_TESTS=required") < script.index("\nuv run pytest\n")
     assert "BROWSER_TESTS" in (ROOT / "tests/test_app_browser.py").read_text()
+
+
+def test_continuous_integration_runs_every_backend():
+    tested = re.search(r"/bin/pytest\" (.*)$", (ROOT / ".ci/backend").read_text(), flags=re.M)[1]
+    unit_tests, lessons = re.fullmatch(r"(\S+) notebooks/{(.*)}\.ipynb", tested).groups()
+    assert unit_tests == "tests"
+    assert [name[:2] for name in lessons.split(",")] == ["00", "03", "04", "05"]
+    assert all((ROOT / f"notebooks/{name}.ipynb").exists() for name in lessons.split(","))
+    for backend in ("jax", "torch"):
+        assert f"\nbash .ci/backend {backend}" in (ROOT / ".ci/run").read_text()
+        assert f"`bash .ci/backend {backend}`" in README
