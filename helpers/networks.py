@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import sys
 from pathlib import Path
 
 import keras
@@ -14,18 +15,18 @@ from helpers.losses import TripletLoss
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 
 if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
+    data_sets = sys.modules["tensorflow"].data  # Keras has imported it
 
-    def prefetch_untuned(dataset, buffer_size, name=None, prefetch=tf.data.Dataset.prefetch):
+    def prefetch_untuned(data_set, buffer_size, name=None, prefetch=data_sets.Dataset.prefetch):
         """`tf.data.Dataset.prefetch`, for a data set that does not tune itself."""
-        options = tf.data.Options()
+        options = data_sets.Options()
         options.autotune.enabled = False
-        return prefetch(dataset, buffer_size, name).with_options(options)
+        return prefetch(data_set, buffer_size, name).with_options(options)
 
     # tf.data tunes itself in a thread that sleeps longer each time, and an epoch that is over may have to wait until it
     # wakes: in the worst case for as long again as the epoch took. There is little to tune where a batch takes 0.2 ms.
     # Keras ends with `prefetch` whatever is handed to `fit` or `predict`.
-    tf.data.Dataset.prefetch = prefetch_untuned
+    data_sets.Dataset.prefetch = prefetch_untuned
 
 # TensorFlow warns when many networks are each compiled for `predict`: a lesson that compares networks does just that.
 logging.getLogger("tensorflow").addFilter(lambda record: "tf.function retracing" not in record.getMessage())
