@@ -144,8 +144,6 @@ def load_pretrained():
     if hashlib.sha256(path.read_bytes()).hexdigest() != record["sha256"]:
         raise ValueError(f"{path} is damaged: its sha256 is not the recorded one. {cure}")
     # Weights alone, for a network built here: an older Keras may not load a whole model that a newer one saved.
-    network = embedding_network(
-        dimensions=record["recipe"]["dimensions"], filters=record["recipe"]["filters"]
-    )
+    network = embedding_network(**record["recipe"]["network"])
     network.load_weights(path)
     return network

@@ -163,7 +163,7 @@ class BalancedBatches(keras.utils.PyDataset):
 
 
 def flip_and_shift(images, rng, pixels=2):
-    """Mirror half of the images left to right, and move the whole batch by up to `pixels` in each direction.
+    """Mirror half of the images left to right, and move each one by up to `pixels` in each direction.
 
     Args:
         images: array (B, height, width, channels).
@@ -179,8 +179,42 @@ def flip_and_shift(images, rng, pixels=2):
         return images
     height, width = images.shape[1:3]
     padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
-    down, right = rng.integers(0, 2 * pixels + 1, 2)
-    return padded[:, down : down + height, right : right + width]
+    moves = rng.integers(0, 2 * pixels + 1, (len(images), 2))
+    return np.stack(
+        [
+            image[down : down + height, right : right + width]
+            for image, (down, right) in zip(padded, moves, strict=True)
+        ]
+    )
+
+
+def erase(images, rng, sides=(4, 12)):
+    """Fill a rectangle at a random place with noise, in a random half of the images.
+
+    Args:
+        images: array (B, height, width, channels), values 0–255.
+        rng: a `numpy.random.Generator`.
+        sides: the shortest and the longest side of a rectangle, in pixels.
+
+    Returns:
+        A new array of the same shape and dtype.
+
+    Raises:
+        ValueError: the longest side does not fit into the image.
+
+    Source: Zhong et al., Random Erasing Data Augmentation, 2017 (arXiv 1708.04896).
+    """
+    images = images.copy()
+    shortest, longest = sides
+    height, width, channels = images.shape[1:]
+    if longest > min(height, width):
+        raise ValueError(f"sides {sides} do not fit into images of {height} × {width} pixels.")
+    for i in np.flatnonzero(rng.random(len(images)) < 0.5):
+        tall, wide = rng.integers(shortest, longest + 1, 2)
+        top, left = rng.integers(0, height - tall + 1), rng.integers(0, width - wide + 1)
+        noise = rng.integers(0, 256, (tall, wide, channels))
+        images[i, top : top + tall, left : left + wide] = noise
+    return images
 
 
 def _check_labels(images, labels):

@@ -5,7 +5,7 @@ from itertools import islice, product
 import numpy as np
 import pytest
 
-from helpers.sampling import BalancedBatches, TripletGenerator, flip_and_shift
+from helpers.sampling import BalancedBatches, TripletGenerator, erase, flip_and_shift
 
 
 def numbered_images(count, dtype="uint8"):
@@ -307,23 +307,22 @@ def shifted(images, down, right, pixels):
 
 
 @pytest.mark.parametrize("pixels", [1, 2, 3])
-def test_batch_is_moved_together_and_half_of_it_mirrored(pixels):
+def test_half_of_the_images_is_mirrored_and_each_moved_on_its_own(pixels):
     rng = np.random.default_rng(0)
-    images = rng.integers(1, 255, (40, 6, 9, 2), dtype=np.uint8)
+    images = rng.integers(1, 255, (1000, 6, 9, 2), dtype=np.uint8)
     original = images.copy()
-    moves, mirrored = [], 0
-    for _ in range(60):
-        result = flip_and_shift(images, rng, pixels)
-        assert (result.shape, result.dtype) == (images.shape, images.dtype)
-        for down, right in product(range(2 * pixels + 1), repeat=2):
-            plain = (result == shifted(images, down, right, pixels)).all(axis=(1, 2, 3))
-            flipped = (result == shifted(images[:, :, ::-1], down, right, pixels)).all(axis=(1, 2, 3))
-            if (plain | flipped).all():
-                moves.append((down - pixels, right - pixels))
-                mirrored += flipped.sum()
-    assert len(moves) == 60
-    assert {down for down, _ in moves} == {right for _, right in moves} == set(range(-pixels, pixels + 1))
-    assert 0.45 < mirrored / (60 * 40) < 0.55
+    result = flip_and_shift(images, rng, pixels)
+    assert (result.shape, result.dtype) == (images.shape, images.dtype)
+    counts, explained, mirrored = {}, np.zeros(len(images), bool), 0
+    for down, right in product(range(2 * pixels + 1), repeat=2):
+        plain = (result == shifted(images, down, right, pixels)).all(axis=(1, 2, 3))
+        flipped = (result == shifted(images[:, :, ::-1], down, right, pixels)).all(axis=(1, 2, 3))
+        counts[down, right] = (plain | flipped).sum()
+        explained |= plain | flipped
+        mirrored += flipped.sum()
+    assert explained.all()
+    assert min(counts.values()) > 1000 / len(counts) / 4, "every move is as likely as another"
+    assert 0.45 < mirrored / 1000 < 0.55
     assert (images == original).all()
 
 
@@ -341,3 +340,42 @@ def test_shift_of_zero_only_mirrors():
     flipped = (result == images[:, :, ::-1]).all(axis=(1, 2, 3))
     assert (plain != flipped).all()
     assert 10 < flipped.sum() < 40
+
+
+# erase
+
+
+def test_half_of_the_images_lose_one_rectangle_to_noise():
+    rng = np.random.default_rng(0)
+    images = np.full((2000, 28, 30, 1), 300, np.int32)  # a value that no noise has
+    result = erase(images, rng)
+    assert (result.shape, result.dtype) == (images.shape, images.dtype)
+    assert (images == 300).all(), "the images handed in stay as they are"
+    changed = (result != 300)[..., 0]
+    erased = changed.any(axis=(1, 2))
+    assert 0.45 < erased.mean() < 0.55
+    heights, widths = changed.any(axis=2).sum(axis=1)[erased], changed.any(axis=1).sum(axis=1)[erased]
+    assert (changed.sum(axis=(1, 2))[erased] == heights * widths).all(), "a whole rectangle each"
+    assert set(heights) == set(widths) == set(range(4, 13))
+    assert changed.any(axis=0).all(), "every place is hit by some, the corners too"
+    noise = result[result != 300]
+    assert noise.min() == 0 and noise.max() == 255 and abs(noise.mean() - 127.5) < 1
+
+
+def test_erased_colours_differ_by_channel_and_bytes_stay_bytes():
+    images = np.zeros((50, 8, 8, 3), np.uint8)
+    result = erase(images, np.random.default_rng(0), sides=(2, 8))
+    assert result.dtype == np.uint8
+    colours = result[(result > 0).any(axis=-1)]
+    assert (colours[:, 0] != colours[:, 1]).mean() > 0.9
+
+
+def test_a_rectangle_may_fill_the_image():
+    result = erase(np.full((40, 5, 5, 1), -1, np.int16), np.random.default_rng(0), sides=(5, 5))
+    filled = (result >= 0).all(axis=(1, 2, 3))
+    assert 10 < filled.sum() < 30 and (result[~filled] == -1).all()
+
+
+def test_a_rectangle_larger_than_the_image_is_refused():
+    with pytest.raises(ValueError, match=r"sides"):
+        erase(np.zeros((4, 8, 8, 1)), np.random.default_rng(0))

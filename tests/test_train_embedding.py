@@ -1,0 +1,125 @@
+"""The training of the shipped embedding: its optimiser, and that it goes on where it was cut."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from helpers import networks
+from helpers.data import Dataset, HonestSplit
+from helpers.networks import embed, load_pretrained
+from helpers.training import Backup
+
+ROOT = Path(__file__).resolve().parents[1]
+spec = importlib.util.spec_from_file_location("train_embedding", ROOT / "tools/train_embedding.py")
+tool = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tool)
+
+
+def one_step(optimizer, value, gradient, name="kernel"):
+    variable = keras.Variable(value, name=name)
+    optimizer.build([variable])
+    optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+    return keras.ops.convert_to_numpy(variable)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 4, 8), (3, 3, 2, 64), (6, 5)])
+def test_a_kernel_moves_as_the_matrix_that_it_is(shape):
+    rng = np.random.default_rng(0)
+    value, gradient = rng.normal(size=(2, *shape)).astype("float32")
+    settings = {"learning_rate": 0.1, "weight_decay": 0.3}
+    moved = one_step(tool.ConvolutionMuon(**settings), value, gradient)
+    matrix = one_step(
+        keras.optimizers.Muon(**settings), value.reshape(-1, shape[-1]), gradient.reshape(-1, shape[-1])
+    )
+    np.testing.assert_allclose(moved.reshape(matrix.shape), matrix, atol=1e-5)
+
+
+def test_the_step_of_a_kernel_is_nearly_orthogonal():
+    gradient = np.random.default_rng(0).normal(size=(3, 3, 4, 8)).astype("float32")
+    step = one_step(tool.ConvolutionMuon(1.0, weight_decay=None, rms_rate=1 / 6), 0 * gradient, gradient)
+    stretches = np.linalg.svd(step.reshape(36, 8), compute_uv=False)  # the rate undoes the factor √36
+    assert 0.6 < stretches.min() and stretches.max() < 1.3
+
+
+@pytest.mark.parametrize(("shape", "name"), [((8,), "bias"), ((10, 4), "proxies")])
+def test_vectors_and_proxies_move_as_adam_moves_them(shape, name):
+    gradient = np.random.default_rng(0).normal(size=shape).astype("float32")
+    moved = one_step(tool.ConvolutionMuon(0.1, adam_weight_decay=0.0), 0 * gradient, gradient, name)
+    np.testing.assert_allclose(moved, -0.1 * np.sign(gradient), atol=1e-4)  # Adam's first step
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    """The recipe, with a network and batches that take seconds."""
+    network = {"dimensions": 8, "filters": [4, 6]}
+    return {**tool.RECIPE, "network": network, "images_per_class": 4, "epochs": 3}
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Noise to train on."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 10
+    images = rng.integers(0, 256, (200, 28, 28, 1), dtype="uint8")
+    fields = {"x_train": images, "y_train": labels, "x_valid": images[:50], "y_valid": labels[:50]}
+    return HonestSplit(**{name: fields.get(name) for name in HonestSplit._fields})
+
+
+def with_backup(folder):
+    return lambda batches: [Backup(folder, batches)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe, small, tmp_path_factory):
+    network, seconds = tool.train(recipe, 0, small, with_backup(tmp_path_factory.mktemp("backup")))
+    assert seconds > 0
+    return network
+
+
+class PowerCut(keras.callbacks.Callback):
+    def on_batch_end(self, batch, logs=None):
+        if self.model.optimizer.iterations >= 8:  # within the second epoch
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_training_ends_where_an_undisturbed_one_ends(recipe, small, undisturbed, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        tool.train(recipe, 0, small, lambda batches: [PowerCut(), Backup(tmp_path, batches)])
+    assert json.loads((tmp_path / "backup.json").read_text())["file"] == "epoch_0001.npz"
+    resumed, _ = tool.train(recipe, 0, small, with_backup(tmp_path))
+    np.testing.assert_allclose(embed(resumed, small.x_valid), embed(undisturbed, small.x_valid), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change", [{"loss_weights": [1.0, 0.0]}, {"optimiser": "Adam"}, {"shift": 0}, {"erase": False}]
+)
+def test_every_ingredient_makes_a_difference(recipe, small, undisturbed, tmp_path, change):
+    network, _ = tool.train({**recipe, **change}, 0, small, with_backup(tmp_path))
+    assert np.abs(embed(network, small.x_valid) - embed(undisturbed, small.x_valid)).max() > 1e-3
+
+
+def test_what_is_written_is_what_is_loaded(recipe, small, undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "RECIPE", recipe)
+    for module in (tool, networks):
+        monkeypatch.setattr(module, "WEIGHTS_FOLDER", tmp_path)
+    tool.write(undisturbed, {"figures": {"published split R@1": 0.5}}, 1.6)
+    record = json.loads((tmp_path / "fashion_mnist.json").read_text())
+    assert record["seconds"] == 2 and record["figures"] == {"published split R@1": 0.5}
+    assert record["recipe"]["network"] == recipe["network"]
+    expected = embed(undisturbed, small.x_valid)
+    np.testing.assert_allclose(embed(load_pretrained(), small.x_valid), expected, atol=1e-6)
+
+
+def test_figures_with_the_mirror_image_are_those_of_both_embeddings(undisturbed, small):
+    images, labels = np.repeat(small.x_train, 60, axis=0), np.repeat(small.y_train, 60)
+    images = (images + np.random.default_rng(1).integers(0, 9, (12_000, 1, 1, 1))).astype("uint8")
+    data = Dataset(images, labels, images[:100], labels[:100], [str(c) for c in range(10)])
+    symmetric = data._replace(
+        **{name: np.maximum(x, x[:, :, ::-1]) for name, x in data._asdict().items() if name.startswith("x_")}
+    )
+    assert tool.measure(undisturbed, symmetric) == tool.measure(undisturbed, symmetric, with_mirror=True)
+    assert tool.measure(undisturbed, data) != tool.measure(undisturbed, data, with_mirror=True)
