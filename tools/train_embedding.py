@@ -16,9 +16,8 @@ import shutil
 import time
 from pathlib import Path
 
-os.environ.setdefault(
-    "TF_ENABLE_ONEDNN_OPTS", "1"
-)  # TensorFlow leaves it off on some processors that gain by it
+# Before Keras imports TensorFlow, which leaves it off on some processors that gain by it
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
 import numpy as np
@@ -189,11 +188,9 @@ def main():
 
 
 def write(network, figures, seconds):
-    """Write the weights, without the optimiser's state, and the record of where they come from."""
+    """Write the weights (the optimiser's state belongs to the model with the proxies) and where they come from."""
     path = WEIGHTS_FOLDER / "fashion_mnist.weights.h5"
-    finished = embedding_network(**RECIPE["network"])
-    finished.set_weights(network.get_weights())
-    finished.save_weights(path)
+    network.save_weights(path)
     record = {
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "trained on": "Fashion-MNIST x_train[5000:55000]",
