@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 # Before Keras imports TensorFlow, which leaves it off on some processors that gain by it
@@ -36,13 +35,14 @@ RECIPE = {
     "images_per_class": 12,
     "shift": 2,  # pixels
     "erase": True,
-    "triplet_margin": 0.2,
-    "softmax_temperature": 0.1,
     "loss_weights": [1.0, 1.0],  # of triplets and softmax
     "optimiser": "Muon",
     "peak_learning_rate": 0.012,
     "weight_decay": 0.05,
-    "epochs": 17,
+    "cycles": [
+        {"epochs": 17, "triplet_margin": 0.2, "softmax_temperature": 0.1},
+        {"epochs": 40, "triplet_margin": 0.8, "softmax_temperature": 0.3},
+    ],
 }
 
 
@@ -88,18 +88,38 @@ OPTIMISERS = {
 }
 
 
-def train(recipe, seed, data, callbacks=lambda batches: []):
-    """Train an embedding network.
+def train(recipe, seed, data, folder, callbacks=()):
+    """Train an embedding network, one cycle of the learning rate after another.
+
+    Every cycle begins with the network that the one before has left, but with a new optimiser and new proxies: warm
+    restarts (Loshchilov & Hutter, 2016, arXiv 1608.03983).
 
     Args:
         recipe: a dictionary like `RECIPE`.
         seed: of the weights and of the draws.
         data: an `HonestSplit`.
-        callbacks: a function that makes further callbacks, given the batches.
+        folder: for what an interrupted training needs to go on.
+        callbacks: further Keras callbacks.
 
     Returns:
-        The network, and the seconds of the training.
+        The network.
     """
+    keras.utils.set_random_seed(seed)
+    network = embedding_network(**recipe["network"])
+    for number, cycle in enumerate(recipe["cycles"]):
+        weights, backup = folder / f"cycle_{number}.weights.h5", folder / f"cycle_{number}"
+        if not weights.is_file():
+            train_cycle(network, recipe, cycle, seed + 10 * number, data, backup, callbacks)
+            unfinished = folder / "unfinished.weights.h5"
+            network.save_weights(unfinished)
+            unfinished.replace(weights)  # a file with this name is a whole one
+            shutil.rmtree(backup)
+        network.load_weights(weights)
+    return network
+
+
+def train_cycle(network, recipe, cycle, seed, data, backup, callbacks):
+    """Train the network for one cycle; interrupted, it goes on after the last epoch in the folder `backup`."""
     keras.utils.set_random_seed(seed)
 
     def augment(images, rng):
@@ -114,26 +134,24 @@ def train(recipe, seed, data, callbacks=lambda batches: []):
         augment=augment,
         seed=seed,
     )
-    network = embedding_network(**recipe["network"])
     cosines = CosineProxies(len(np.unique(data.y_train)))(network.output)
     with_proxies = keras.Model(network.input, [network.output, cosines])
-    schedule = one_cycle(recipe["peak_learning_rate"], recipe["epochs"] * len(batches))
+    schedule = one_cycle(recipe["peak_learning_rate"], cycle["epochs"] * len(batches))
     with_proxies.compile(
         OPTIMISERS[recipe["optimiser"]](schedule, weight_decay=recipe["weight_decay"]),
         [
-            BatchAllTripletLoss(recipe["triplet_margin"]),
-            NormalisedSoftmaxLoss(recipe["softmax_temperature"]),
+            BatchAllTripletLoss(cycle["triplet_margin"]),
+            NormalisedSoftmaxLoss(cycle["softmax_temperature"]),
         ],
         loss_weights=recipe["loss_weights"],
     )
-    started = time.monotonic()
+    watch = RecallCallback(data.x_valid, data.y_valid, embedding=network)
     with_proxies.fit(
         BatchesForTwoLosses(batches),
-        epochs=recipe["epochs"],
+        epochs=cycle["epochs"],
         verbose=2,
-        callbacks=[RecallCallback(data.x_valid, data.y_valid, embedding=network), *callbacks(batches)],
+        callbacks=[watch, *callbacks, Backup(backup, batches, delete=False)],
     )
-    return network, time.monotonic() - started
 
 
 def measure(network, data, with_mirror=False):
@@ -172,22 +190,23 @@ def main():
     )
     seed = parser.parse_args().seed
     data, folder = load("fashion_mnist"), Path(f"build/train_embedding_{seed}")
-
-    def backup(batches):
-        return [Backup(folder, batches, delete=False)]  # deleted when the results are written
-
-    network, seconds = train(RECIPE, seed, honest_split(data), backup)
+    network = train(RECIPE, seed, honest_split(data), folder)
+    after_each_cycle = []
+    for number in range(len(RECIPE["cycles"])):
+        network.load_weights(folder / f"cycle_{number}.weights.h5")
+        after_each_cycle.append(measure(network, data))
     figures = {
-        "figures": measure(network, data),
+        "figures": after_each_cycle[-1],
+        "figures after each cycle": after_each_cycle,
         "figures with the mirror image": measure(network, data, with_mirror=True),
     }
     print(f"seed {seed}:", json.dumps(figures, indent=2, ensure_ascii=False))
     if seed == 0:
-        write(network, figures, seconds)
+        write(network, figures)
     shutil.rmtree(folder)
 
 
-def write(network, figures, seconds):
+def write(network, figures):
     """Write the weights (the optimiser's state belongs to the model with the proxies) and where they come from."""
     path = WEIGHTS_FOLDER / "fashion_mnist.weights.h5"
     network.save_weights(path)
@@ -197,7 +216,6 @@ def write(network, figures, seconds):
         "recipe": {"seed": 0, **RECIPE},
         **figures,
         "device": describe_device(),
-        "seconds": round(seconds),
     }
     (WEIGHTS_FOLDER / "fashion_mnist.json").write_text(
         json.dumps(record, indent=2, ensure_ascii=False) + "\n"
