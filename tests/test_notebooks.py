@@ -169,6 +169,13 @@ def test_next_lesson_is_linked(path):
         assert f"]({following})" in cells(path)[-1].source
 
 
+@each_lesson
+def test_first_lesson_and_readme_lead_to_every_lesson(path):
+    if path != LESSONS[0]:
+        assert f"]({path.name})" in prose(LESSONS[0])
+    assert f"](notebooks/{path.name})" in (ROOT / "README.md").read_text()
+
+
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda p: p.stem)
 def test_solutions_match_the_exercises_and_are_right(path):
     lesson = path.parents[1] / path.name
