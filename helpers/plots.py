@@ -37,7 +37,9 @@ def show_images(images, titles=None, columns=10, title=None, alt=None):
     """Show images in a grid, row by row.
 
     Args:
-        images: array (N, height, width, 1) or (N, height, width) grey, or (N, height, width, 3) colour.
+        images: array (N, height, width, 1) or (N, height, width) grey, or (N, height, width, 3) colour. Grey bytes
+            (uint8) are drawn from 0, white, to 255, black; of other grey numbers each image is stretched from its
+            smallest to its largest.
         titles: a text above each image, N of them.
         columns: images in a row.
         title: a text above the whole grid.
@@ -160,7 +162,9 @@ def plot_embedding(points, labels, title=None, class_names=None, axis=None, alt=
 
 def _draw_image(axis, image):
     image = np.asarray(image)
-    axis.imshow(image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image, cmap="gray_r")
+    # Bytes keep their brightness; other numbers are stretched between their smallest and largest.
+    limits = {"vmin": 0, "vmax": 255} if image.dtype == np.uint8 else {}
+    axis.imshow(image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image, cmap="gray_r", **limits)
     axis.set(xticks=[], yticks=[])
     for side in axis.spines.values():
         side.set_visible(False)

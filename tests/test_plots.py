@@ -90,6 +90,15 @@ def test_alt_text_of_images_without_titles_and_of_ones_own(shown):
     assert [alt for _, alt in shown] == ["7 images.", "seven letters"]
 
 
+def test_grey_bytes_keep_their_brightness_and_other_numbers_are_stretched(shown):
+    images = np.zeros((2, 4, 4, 1), dtype="uint8")
+    images[0, 1, 1], images[1, 1, 1] = 200, 50
+    show_images(images)
+    show_images(images / 100)
+    limits = [[axis.images[0].get_clim() for axis in figure.axes] for figure, _ in shown]
+    assert limits == [[(0, 255), (0, 255)], [(0, 2), (0, 0.5)]]
+
+
 @pytest.mark.parametrize("shape", [(2, 6, 5), (2, 6, 5, 1), (2, 6, 5, 3)])
 def test_grey_and_colour_images_are_drawn(displayed, shape):
     show_images(np.zeros(shape, np.uint8))
