@@ -99,13 +99,15 @@ class TripletNet:
         self.model.summary(print_fn=print)
 
 
-def embed(model, images, batch_size=500):
+def embed(model, images, batch_size=500, mirror=False):
     """Embed images, a batch at a time.
 
     Args:
         model: an embedding network.
         images: array (N, height, width, channels), values 0–255.
         batch_size: images in memory at once.
+        mirror: embed each image and its mirror image, and return the direction half-way between the two unit vectors.
+            It takes twice the time, and is meant for a network that was trained on mirrored images.
 
     Returns:
         float32 NumPy array (N, d).
@@ -118,7 +120,11 @@ def embed(model, images, batch_size=500):
         raise ValueError(
             f"Expected images of shape (N, {str(model.input_shape[1:])[1:-1]}), got {images.shape}."
         )
-    return np.asarray(model.predict(images, batch_size=batch_size, verbose=0), dtype="float32")
+    embeddings = np.asarray(model.predict(images, batch_size=batch_size, verbose=0), dtype="float32")
+    if mirror:
+        embeddings = embeddings + embed(model, images[:, :, ::-1], batch_size)
+        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return embeddings
 
 
 def load_pretrained():

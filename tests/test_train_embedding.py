@@ -136,5 +136,5 @@ def test_figures_with_the_mirror_image_are_those_of_both_embeddings(undisturbed,
     symmetric = data._replace(
         **{name: np.maximum(x, x[:, :, ::-1]) for name, x in data._asdict().items() if name.startswith("x_")}
     )
-    assert tool.measure(undisturbed, symmetric) == tool.measure(undisturbed, symmetric, with_mirror=True)
-    assert tool.measure(undisturbed, data) != tool.measure(undisturbed, data, with_mirror=True)
+    assert tool.measure(undisturbed, symmetric) == tool.measure(undisturbed, symmetric, mirror=True)
+    assert tool.measure(undisturbed, data) != tool.measure(undisturbed, data, mirror=True)

@@ -154,25 +154,13 @@ def train_cycle(network, recipe, cycle, seed, data, backup, callbacks):
     )
 
 
-def measure(network, data, with_mirror=False):
-    """The three figures of the course's scoreboard.
-
-    Args:
-        network: an embedding network.
-        data: a `Dataset`.
-        with_mirror: embed each image and its mirror image, and search with the direction between the two.
-    """
-
-    def embedded(images):
-        vectors = embed(network, images)
-        if with_mirror:
-            vectors = vectors + embed(network, images[:, :, ::-1])
-            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors
-
+def measure(network, data, mirror=False):
+    """The three figures of the course's scoreboard, `mirror` as for `embed`."""
     honest, published = honest_split(data), published_split(data)
-    query, gallery = embedded(published.x_query), embedded(published.x_gallery)
-    test, train = embedded(honest.x_query), embedded(honest.x_gallery)
+    query, gallery, test, train = (
+        embed(network, images, mirror=mirror)
+        for images in (published.x_query, published.x_gallery, honest.x_query, honest.x_gallery)
+    )
     published_recall = recall_at_k(query, published.y_query, gallery, published.y_gallery, k=1)[1]
     test_recall = recall_at_k(test, honest.y_query, train, honest.y_gallery, k=1)[1]
     figures = {
@@ -198,7 +186,7 @@ def main():
     figures = {
         "figures": after_each_cycle[-1],
         "figures after each cycle": after_each_cycle,
-        "figures with the mirror image": measure(network, data, with_mirror=True),
+        "figures with the mirror image": measure(network, data, mirror=True),
     }
     print(f"seed {seed}:", json.dumps(figures, indent=2, ensure_ascii=False))
     if seed == 0:
