@@ -79,6 +79,17 @@ def test_embed_does_not_depend_on_the_batch_size(small):
         np.testing.assert_allclose(embeddings, expected, atol=1e-5)
 
 
+def test_with_the_mirror_an_image_is_embedded_half_way_between_its_two_sides(small):
+    images = random_images(5, (8, 8, 1))
+    straight, mirrored = embed(small, images), embed(small, images[:, :, ::-1])
+    both = embed(small, images, batch_size=2, mirror=True)
+    assert both.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1, rtol=1e-5)
+    span = straight + mirrored
+    np.testing.assert_allclose(both, span / np.linalg.norm(span, axis=1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(embed(small, images[:, :, ::-1], mirror=True), both, atol=1e-5)
+
+
 def test_embed_prints_nothing(small, capsys):
     embed(small, random_images(2, (8, 8, 1)))
     assert capsys.readouterr().out == ""
