@@ -1,5 +1,6 @@
 """README's own code block, in the earlier repository's words, does what it says."""
 
+import json
 import re
 from pathlib import Path
 
@@ -67,3 +68,17 @@ def test_readme_block_runs(block, monkeypatch, tmp_path, capsys):
     assert namespace["net"].model.output_shape[1] == 3
     assert "anchor" in capsys.readouterr().out
     assert len(pictures) >= 2
+
+
+def test_readme_shows_the_figures_of_the_record():
+    record = json.loads((networks.WEIGHTS_FOLDER / "fashion_mnist.json").read_text(encoding="utf-8"))
+    names = {"0": "seed 0, which ships"}
+    expected = {}
+    for seed, figures in record["figures of each seed"].items():
+        expected[names.get(seed, f"seed {seed}")] = figures["after each cycle"][-1]
+        expected[f"seed {seed}, with the mirror image"] = figures["with the mirror image"]
+    expected["the shipped embedding"] = expected["seed 0, which ships"]
+    expected["the same, each image with its mirror image"] = expected["seed 0, with the mirror image"]
+    lines = README.read_text(encoding="utf-8").splitlines()
+    for name, figures in expected.items():
+        assert f"| {name} | " + " | ".join(f"{value:.3f}" for value in figures.values()) + " |" in lines

@@ -117,16 +117,37 @@ def test_every_ingredient_makes_a_difference(recipe, small, undisturbed, tmp_pat
     assert np.abs(embed(network, small.x_valid) - embed(undisturbed, small.x_valid)).max() > 1e-3
 
 
-def test_what_is_written_is_what_is_loaded(recipe, small, undisturbed, tmp_path, monkeypatch):
+@pytest.fixture
+def weights_folder(recipe, tmp_path, monkeypatch):
+    """A folder without weights, for the tool and for those who load them."""
     monkeypatch.setattr(tool, "RECIPE", recipe)
     for module in (tool, networks):
         monkeypatch.setattr(module, "WEIGHTS_FOLDER", tmp_path)
-    tool.write(undisturbed, {"figures": {"published split R@1": 0.5}})
-    record = json.loads((tmp_path / "fashion_mnist.json").read_text())
-    assert record["figures"] == {"published split R@1": 0.5}
-    assert record["recipe"]["network"] == recipe["network"]
+    return tmp_path
+
+
+def test_what_is_written_is_what_is_loaded(recipe, small, undisturbed, weights_folder):
+    tool.write(0, undisturbed, {"with the mirror image": 0.5})
+    record = tool.stored_record()
+    assert record["figures of each seed"] == {"0": {"with the mirror image": 0.5}}
+    assert record["seed"] == 0 and record["recipe"] == recipe
     expected = embed(undisturbed, small.x_valid)
     np.testing.assert_allclose(embed(load_pretrained(), small.x_valid), expected, atol=1e-6)
+
+
+def test_another_seed_leaves_only_its_figures(recipe, undisturbed, weights_folder, monkeypatch):
+    tool.write(0, undisturbed, "of seed 0")
+    before = tool.stored_record()
+    tool.write(1, None, "of seed 1")
+    assert tool.stored_record() == before | {"figures of each seed": {"0": "of seed 0", "1": "of seed 1"}}
+    tool.write(0, undisturbed, "anew")
+    assert tool.stored_record()["figures of each seed"] == {"0": "anew", "1": "of seed 1"}
+    monkeypatch.setattr(tool, "RECIPE", {**recipe, "shift": 3})
+    monkeypatch.setattr("sys.argv", ["train_embedding.py", "--seed", "1"])
+    with pytest.raises(SystemExit, match="train seed 0 first"):
+        tool.main()
+    tool.write(0, undisturbed, "of another recipe")
+    assert tool.stored_record()["figures of each seed"] == {"0": "of another recipe"}
 
 
 def test_figures_with_the_mirror_image_are_those_of_both_embeddings(undisturbed, small):

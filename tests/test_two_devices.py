@@ -24,6 +24,7 @@ def start(*arguments, devices=2):
         "KERAS_BACKEND": "jax",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",  # else the devices may wait for each other for ever
     }
     command = [sys.executable, str(ROOT / "tests/two_devices.py"), *(str(argument) for argument in arguments)]
     return subprocess.Popen(

@@ -4,7 +4,7 @@
 
 Interrupted, the same command goes on after the last finished epoch. At the end it writes the network to
 `helpers/weights/fashion_mnist.weights.h5`, and its recipe and figures to the `.json` beside it. With `--seed 1`, or any
-seed but 0, it trains the same recipe from other random weights and only prints the figures.
+seed but 0, it trains the same recipe from other random weights, and only its figures are kept, in the same `.json`.
 """
 
 import argparse
@@ -108,13 +108,14 @@ def train(recipe, seed, data, folder, callbacks=()):
     network = embedding_network(**recipe["network"])
     for number, cycle in enumerate(recipe["cycles"]):
         weights, backup = folder / f"cycle_{number}.weights.h5", folder / f"cycle_{number}"
-        if not weights.is_file():
-            train_cycle(network, recipe, cycle, seed + 10 * number, data, backup, callbacks)
-            unfinished = folder / "unfinished.weights.h5"
-            network.save_weights(unfinished)
-            unfinished.replace(weights)  # a file with this name is a whole one
-            shutil.rmtree(backup)
-        network.load_weights(weights)
+        if weights.is_file():
+            network.load_weights(weights)
+            continue
+        train_cycle(network, recipe, cycle, seed + 10 * number, data, backup, callbacks)
+        unfinished = folder / "unfinished.weights.h5"
+        network.save_weights(unfinished)
+        unfinished.replace(weights)  # a file with this name is a whole one
+        shutil.rmtree(backup)
     return network
 
 
@@ -177,6 +178,8 @@ def main():
         "--seed", type=int, default=0, help="0 writes the shipped network, others only their figures"
     )
     seed = parser.parse_args().seed
+    if seed != 0 and stored_record().get("recipe") != RECIPE:
+        raise SystemExit("The shipped network was trained with another recipe: train seed 0 first.")
     data, folder = load("fashion_mnist"), Path(f"build/train_embedding_{seed}")
     network = train(RECIPE, seed, honest_split(data), folder)
     after_each_cycle = []
@@ -184,30 +187,40 @@ def main():
         network.load_weights(folder / f"cycle_{number}.weights.h5")
         after_each_cycle.append(measure(network, data))
     figures = {
-        "figures": after_each_cycle[-1],
-        "figures after each cycle": after_each_cycle,
-        "figures with the mirror image": measure(network, data, mirror=True),
+        "after each cycle": after_each_cycle,
+        "with the mirror image": measure(network, data, mirror=True),
     }
     print(f"seed {seed}:", json.dumps(figures, indent=2, ensure_ascii=False))
-    if seed == 0:
-        write(network, figures)
+    write(seed, network, figures)
     shutil.rmtree(folder)
 
 
-def write(network, figures):
-    """Write the weights (the optimiser's state belongs to the model with the proxies) and where they come from."""
-    path = WEIGHTS_FOLDER / "fashion_mnist.weights.h5"
-    network.save_weights(path)
-    record = {
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "trained on": "Fashion-MNIST x_train[5000:55000]",
-        "recipe": {"seed": 0, **RECIPE},
-        **figures,
-        "device": describe_device(),
-    }
-    (WEIGHTS_FOLDER / "fashion_mnist.json").write_text(
-        json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    )
+def stored_record():
+    path = WEIGHTS_FOLDER / "fashion_mnist.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def write(seed, network, figures):
+    """Write the figures into the record and, for seed 0, the weights beside it and where they come from.
+
+    The optimiser's state belongs to the model with the proxies: it is not among the weights.
+    """
+    record = stored_record()
+    if seed == 0:
+        path = WEIGHTS_FOLDER / "fashion_mnist.weights.h5"
+        network.save_weights(path)
+        of_the_others = record["figures of each seed"] if record.get("recipe") == RECIPE else {}
+        record = {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "trained on": "Fashion-MNIST x_train[5000:55000]",
+            "seed": 0,
+            "recipe": RECIPE,
+            "device": describe_device(),
+            "figures of each seed": of_the_others,
+        }
+    record["figures of each seed"][str(seed)] = figures
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    (WEIGHTS_FOLDER / "fashion_mnist.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
