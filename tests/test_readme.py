@@ -79,6 +79,8 @@ def test_readme_shows_the_figures_of_the_record():
         expected[f"seed {seed}, with the mirror image"] = figures["with the mirror image"]
     expected["the shipped embedding"] = expected["seed 0, which ships"]
     expected["the same, each image with its mirror image"] = expected["seed 0, with the mirror image"]
+    with_mirror = [list(f["with the mirror image"].values()) for f in record["figures of each seed"].values()]
+    expected["mean of the three, with the mirror image"] = dict(enumerate(np.mean(with_mirror, axis=0)))
     lines = README.read_text(encoding="utf-8").splitlines()
     for name, figures in expected.items():
         assert f"| {name} | " + " | ".join(f"{value:.3f}" for value in figures.values()) + " |" in lines
