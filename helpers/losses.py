@@ -63,18 +63,18 @@ def sort_together(first, first_mask, second, second_mask):
         first: float tensor (B, B). Where it ties with `second`, it comes first.
         first_mask: boolean tensor (B, B), the entries that matter.
         second: float tensor (B, B).
-        second_mask: boolean tensor (B, B).
+        second_mask: boolean tensor (B, B). Of each row, B − 1 entries matter in the two masks together.
 
     Returns:
-        Three float tensors (B, 2B): the sorted values; 1 where one is of `first` and matters, else 0; the same for
-        `second`.
+        Float tensor (B, B − 1), the sorted values that matter, and boolean tensor (B, B − 1), which are of `first`.
     """
-    values = ops.concatenate([first, second], axis=1)
-    matters = ops.concatenate([first_mask, second_mask], axis=1)
+    values = ops.concatenate(
+        [ops.where(first_mask, first, float("inf")), ops.where(second_mask, second, float("inf"))], axis=1
+    )  # (B, 2B)
+    batch_size = ops.shape(first)[0]
     order = ops.argsort(ops.stop_gradient(values), axis=1)  # stable: equal values stay in their order
-    matters = ops.cast(ops.take_along_axis(matters, order, axis=1), "float32")
-    is_first = ops.cast(order < ops.shape(first)[1], "float32")
-    return ops.take_along_axis(values, order, axis=1), matters * is_first, matters * (1.0 - is_first)
+    order = order[:, : batch_size - 1]  # what does not matter is infinite and comes last
+    return ops.take_along_axis(values, order, axis=1), order < batch_size
 
 
 def shares_of_mean(values, counted):
@@ -153,14 +153,13 @@ class BatchAllTripletLoss(TripletLossBase):
             active = ops.sum(ops.cast(penalties > 0.0, "float32"))
             per_anchor = ops.sum(penalties, axis=(1, 2))  # (B,)
         else:
-            # (B, 2B): d(a, p) + margin and d(a, n) of an anchor in one row. A triplet is active where n comes before p.
-            row, is_positive, is_negative = sort_together(
-                distances + self.margin, positive, distances, negative
-            )
-            negatives_before = ops.cumsum(is_negative, axis=1)
+            # (B, B − 1): d(a, p) + margin and d(a, n) of an anchor in one row. A triplet is active where n is before p.
+            row, is_positive = sort_together(distances + self.margin, positive, distances, negative)
+            is_positive = ops.cast(is_positive, "float32")
+            negatives_before = ops.cumsum(1.0 - is_positive, axis=1)
             positives_after = ops.sum(is_positive, axis=1, keepdims=True) - ops.cumsum(is_positive, axis=1)
             active = ops.sum(is_positive * negatives_before)
-            times = is_positive * negatives_before - is_negative * positives_after
+            times = is_positive * negatives_before - (1.0 - is_positive) * positives_after
             per_anchor = ops.sum(row * times, axis=1)  # (B,)
         batch_size = ops.cast(ops.shape(per_anchor)[0], "float32")
         return per_anchor * batch_size / ops.maximum(active, 1.0)  # its mean is the mean over active triplets
@@ -179,15 +178,15 @@ class SemiHardTripletLoss(TripletLossBase):
     def call(self, y_true, y_pred):
         distances = pairwise_distances(y_pred, self.squared)
         positive, negative = pair_masks(y_true)
-        # (B, 2B): the distances to negatives and positives of an anchor in one row, and its negatives (B, B) alone
-        to_positive, is_negative, is_positive = sort_together(distances, negative, distances, positive)
+        # (B, B − 1): the distances to negatives and positives of an anchor in one row, and its negatives (B, B) alone
+        to_positive, is_negative = sort_together(distances, negative, distances, positive)
         sorted_negatives = ops.sort(ops.where(negative, distances, float("inf")), axis=1)
         # How many negatives a positive leaves behind; the one after them is infinite where there is none.
-        not_farther = ops.cast(ops.cumsum(is_negative, axis=1), "int32")
+        not_farther = ops.cumsum(ops.cast(is_negative, "int32"), axis=1)
         nearest_farther = ops.take_along_axis(sorted_negatives, not_farther, axis=1)
         farthest = ops.max(ops.where(negative, distances, 0.0), axis=1)[:, None]  # (B, 1)
         to_negative = ops.where(nearest_farther < float("inf"), nearest_farther, farthest)
-        valid = ops.logical_and(is_positive > 0, ops.any(negative, axis=1)[:, None])
+        valid = ops.logical_and(ops.logical_not(is_negative), ops.any(negative, axis=1)[:, None])
         penalties = self.penalty(ops.where(valid, to_positive - to_negative, 0.0))
         return ops.sum(shares_of_mean(penalties, valid), axis=1)  # (B,)
 
