@@ -67,6 +67,55 @@ def test_embedding_stays_float32_under_mixed_precision():
     assert keras.backend.standardize_dtype(network(random_images(2, (8, 8, 1))).dtype) == "float32"
 
 
+# BatchNormalization
+
+
+def trained_one_step(normalisation, images, targets):
+    """All weights of a convolution and a normalisation after one step of training on the images."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input(images.shape[1:])
+    x = keras.layers.Conv2D(3, 3, use_bias=False)(inputs)
+    model = keras.Model(inputs, normalisation(momentum=0.9)(x))
+    model.layers[-1].gamma.assign([0.5, 1.0, 2.0])
+    model.layers[-1].beta.assign([-1.0, 0.0, 3.0])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.train_on_batch(images, targets)
+    return model.get_weights()
+
+
+@pytest.mark.parametrize(
+    ("policy", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 0.02), ("mixed_float16", 0.005)]
+)
+def test_batch_normalisation_trains_as_keras_own(policy, tolerance):
+    rng = np.random.default_rng(0)
+    images = rng.normal(1, 2, (16, 9, 8, 2)).astype("float32")
+    targets = rng.normal(0, 3, (16, 7, 6, 3)).astype("float32")
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        ours = trained_one_step(networks.BatchNormalization, images, targets)
+        expected = trained_one_step(keras.layers.BatchNormalization, images, targets)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    # On TensorFlow the batch variance is divided by the count less one; the running one was 1.
+    if networks.ON_TENSORFLOW:
+        count = 16 * 7 * 6
+        expected[-1] = 0.9 + (expected[-1] - 0.9) * count / (count - 1)
+    for name, a, b in zip(("kernel", "gamma", "beta", "mean", "variance"), ours, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+def test_frozen_batch_normalisation_keeps_its_running_averages():
+    layer = networks.BatchNormalization()
+    images = np.random.default_rng(0).normal(5, 2, (4, 6, 6, 3)).astype("float32")
+    layer.build(images.shape)
+    before = layer.get_weights()
+    layer.trainable = False
+    frozen, inferred = layer(images, training=True), layer(images, training=False)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(frozen), keras.ops.convert_to_numpy(inferred))
+    for a, b in zip(layer.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 # embed
 
 
