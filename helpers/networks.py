@@ -17,18 +17,18 @@ WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 
 if ON_TENSORFLOW:
-    data_sets = sys.modules["tensorflow"].data  # Keras has imported it
+    tensorflow = sys.modules["tensorflow"]  # Keras has imported it
 
-    def prefetch_untuned(data_set, buffer_size, name=None, prefetch=data_sets.Dataset.prefetch):
+    def prefetch_untuned(data_set, buffer_size, name=None, prefetch=tensorflow.data.Dataset.prefetch):
         """`tf.data.Dataset.prefetch`, for a data set that does not tune itself."""
-        options = data_sets.Options()
+        options = tensorflow.data.Options()
         options.autotune.enabled = False
         return prefetch(data_set, buffer_size, name).with_options(options)
 
     # tf.data tunes itself in a thread that sleeps longer each time, and an epoch that is over may have to wait until it
     # wakes: in the worst case for as long again as the epoch took. There is little to tune where a batch takes 0.2 ms.
     # Keras ends with `prefetch` whatever is handed to `fit` or `predict`.
-    data_sets.Dataset.prefetch = prefetch_untuned
+    tensorflow.data.Dataset.prefetch = prefetch_untuned
 
 # TensorFlow warns when many networks are each compiled for `predict`: a lesson that compares networks does just that.
 logging.getLogger("tensorflow").addFilter(lambda record: "tf.function retracing" not in record.getMessage())
@@ -45,7 +45,7 @@ class BatchNormalization(layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         if not (ON_TENSORFLOW and training and self.trainable):
             return super().call(inputs, training=training, mask=mask)
-        outputs, mean, variance, *_ = sys.modules["tensorflow"].raw_ops.FusedBatchNormV3(
+        outputs, mean, variance, *_ = tensorflow.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=self.gamma,
             offset=self.beta,
