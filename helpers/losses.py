@@ -57,7 +57,7 @@ def pair_masks(labels):
 
 
 def sort_together(first, first_mask, second, second_mask):
-    """Merge each row of one matrix with the same row of another, in ascending order.
+    """Merge each row of one matrix with the same row of another, in ascending order, and keep the B − 1 that matter.
 
     Args:
         first: float tensor (B, B). Where it ties with `second`, it comes first.
@@ -179,7 +179,7 @@ class SemiHardTripletLoss(TripletLossBase):
         distances = pairwise_distances(y_pred, self.squared)
         positive, negative = pair_masks(y_true)
         # (B, B − 1): the distances to negatives and positives of an anchor in one row, and its negatives (B, B) alone
-        to_positive, is_negative = sort_together(distances, negative, distances, positive)
+        row, is_negative = sort_together(distances, negative, distances, positive)
         sorted_negatives = ops.sort(ops.where(negative, distances, float("inf")), axis=1)
         # How many negatives a positive leaves behind; the one after them is infinite where there is none.
         not_farther = ops.cumsum(ops.cast(is_negative, "int32"), axis=1)
@@ -187,7 +187,7 @@ class SemiHardTripletLoss(TripletLossBase):
         farthest = ops.max(ops.where(negative, distances, 0.0), axis=1)[:, None]  # (B, 1)
         to_negative = ops.where(nearest_farther < float("inf"), nearest_farther, farthest)
         valid = ops.logical_and(ops.logical_not(is_negative), ops.any(negative, axis=1)[:, None])
-        penalties = self.penalty(ops.where(valid, to_positive - to_negative, 0.0))
+        penalties = self.penalty(ops.where(valid, row - to_negative, 0.0))
         return ops.sum(shares_of_mean(penalties, valid), axis=1)  # (B,)
 
 

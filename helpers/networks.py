@@ -38,9 +38,20 @@ logging.getLogger("tensorflow").addFilter(lambda record: "tf.function retracing"
 class BatchNormalization(layers.BatchNormalization):
     """Keras's layer, for images (B, height, width, channels), trained on TensorFlow by one fused operation.
 
-    Keras's own takes a dozen operations there, each of which goes through all the numbers once: a third of a training
-    step. The two differ in the running variance, which here is divided by B · height · width − 1.
+    Keras's own takes a dozen operations there, each of which goes through all the numbers once. The two differ in one
+    thing: a batch's variance enters the running average divided by n − 1 instead of n = B · height · width.
+
+    Raises:
+        ValueError: the input is no batch of images, or an argument asks for what the fused operation cannot do.
     """
+
+    def build(self, input_shape):
+        if len(input_shape) != 4 or self.axis not in (-1, 3) or not (self.scale and self.center):
+            raise ValueError(
+                "This layer normalises images (B, height, width, channels) over their channels, with scale and center; "
+                f"got the shape {tuple(input_shape)}. Take keras.layers.BatchNormalization for anything else."
+            )
+        super().build(input_shape)
 
     def call(self, inputs, training=None, mask=None):
         if not (ON_TENSORFLOW and training and self.trainable):

@@ -97,11 +97,25 @@ def test_batch_normalisation_trains_as_keras_own(policy, tolerance):
     finally:
         keras.mixed_precision.set_global_policy("float32")
     # On TensorFlow the batch variance is divided by the count less one; the running one was 1.
-    if networks.ON_TENSORFLOW:
+    if keras.backend.backend() == "tensorflow":
         count = 16 * 7 * 6
         expected[-1] = 0.9 + (expected[-1] - 0.9) * count / (count - 1)
     for name, a, b in zip(("kernel", "gamma", "beta", "mean", "variance"), ours, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("shape", "arguments"),
+    [
+        ((4, 5), {}),
+        ((4, 6, 6, 3), {"axis": 1}),
+        ((4, 6, 6, 3), {"scale": False}),
+        ((4, 6, 6, 3), {"center": False}),
+    ],
+)
+def test_batch_normalisation_refuses_what_the_fused_operation_cannot_do(shape, arguments):
+    with pytest.raises(ValueError, match="over their channels, with scale and center"):
+        networks.BatchNormalization(**arguments).build(shape)
 
 
 def test_frozen_batch_normalisation_keeps_its_running_averages():

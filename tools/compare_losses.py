@@ -117,7 +117,7 @@ def train(data, classes, loss_name, value, peak, steps, seed):
         proxies = model.layers[-1].proxies
         proxies.assign(keras.random.normal(proxies.shape, stddev=proxies.shape[1] ** -0.5))
     for variable in model.optimizer.variables:
-        variable.assign(keras.ops.zeros_like(variable))
+        variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
     rates = [float(one_cycle(peak, steps)(step)) for step in range(steps)]
     model.fit(batches, callbacks=[Schedule(rates)], verbose=0)
     return network

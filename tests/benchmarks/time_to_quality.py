@@ -21,7 +21,7 @@ import race
 
 GOALS = (0.788, 0.89)
 STEPS, PEAK = 1100, 0.004  # lesson 4's: 11 epochs of 100 steps
-AT_ONCE = 20
+STEPS_A_TURN = 20
 
 
 def published():
@@ -64,7 +64,7 @@ def lesson_4(seed):
     keras.utils.set_random_seed(seed)
     model = embedding_network(dimensions=64)
     mirror = partial(flip_and_shift, pixels=0)
-    batches = BalancedBatches(x_train, y_train, 10, 12, batches=AT_ONCE, augment=mirror, seed=seed)
+    batches = BalancedBatches(x_train, y_train, 10, 12, batches=STEPS_A_TURN, augment=mirror, seed=seed)
     optimizer = keras.optimizers.Adam(one_cycle(PEAK, STEPS))
     model.compile(optimizer, BatchAllTripletLoss(margin=0.2), steps_per_execution=10)
     embed(model, split.x_query[:500])  # what measuring needs is built before the clock starts
@@ -154,7 +154,7 @@ def train(contenders, patience):
     left = {name: STEPS if name != "the earlier way" else 10**6 for name in contenders}
     while any(left.values()):
         for name in [n for n in contenders if left[n]]:
-            steps = min(left[name], AT_ONCE if name != "the earlier way" else 1)
+            steps = min(left[name], STEPS_A_TURN if name != "the earlier way" else 1)
             found = contenders[name].turn(steps=steps)
             before = curves[name][-1] if curves[name] else (0.0, 0.0, 0.0)
             curves[name].append(
