@@ -16,7 +16,11 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 def row(retriever):
     """The three entries of a retriever's row, as text."""
-    (line,) = [line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith(f"| {retriever} |")]
+    (line,) = [
+        line
+        for line in README.read_text(encoding="utf-8").splitlines()
+        if line.startswith(f"| {retriever} |")
+    ]
     return [entry.strip() for entry in line.split("|")[2:5]]
 
 
