@@ -42,7 +42,7 @@ class BatchNormalization(layers.BatchNormalization):
     thing: a batch's variance enters the running average divided by n − 1 instead of n = B · height · width.
 
     Raises:
-        ValueError: the input is no batch of images, or an argument asks for what the fused operation cannot do.
+        ValueError: the input is no batch of images, or `axis`, `scale` or `center` is not Keras's default.
     """
 
     def build(self, input_shape):
