@@ -116,7 +116,7 @@ def test_the_peer_is_the_same_network():
     pytest.importorskip("pytorch_metric_learning")
     torch_peer = importlib.import_module("torch_peer")
     images = np.random.default_rng(0).integers(0, 256, (240, 28, 28, 1), dtype=np.uint8)
-    training = torch_peer.Training(images, np.arange(240) % 10, steps=10)
+    training = torch_peer.Training(images, np.arange(240) % 10, steps=10, peak=0.006)
     state = [
         p for name, p in training.network.state_dict().items() if not name.endswith("num_batches_tracked")
     ]

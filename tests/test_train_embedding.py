@@ -110,7 +110,8 @@ def test_a_finished_cycle_is_not_trained_again(recipe, small, undisturbed, tmp_p
 
 
 @pytest.mark.parametrize(
-    "change", [{"loss_weights": [1.0, 0.0]}, {"optimiser": "Adam"}, {"shift": 0}, {"erase": False}]
+    "change",
+    [{"loss_weights": [1.0, 0.0]}, {"optimiser": "Adam"}, {"flip": False}, {"shift": 0}, {"erase": False}],
 )
 def test_every_ingredient_makes_a_difference(recipe, small, undisturbed, tmp_path, change):
     network = tool.train({**recipe, **change}, 0, small, tmp_path)

@@ -21,11 +21,12 @@ SHORT = [{**RECIPE["cycles"][0], "epochs": 2}]
 LESSON_4 = {
     **RECIPE,
     "network": {"dimensions": 64, "filters": [16, 32, 64]},
+    "flip": False,
     "shift": 0,
     "erase": False,
     "loss_weights": [1.0, 0.0],
     "optimiser": "Adam",
-    "peak_learning_rate": 0.004,
+    "peak_learning_rate": 0.006,
     "weight_decay": 0.0,
     "cycles": SHORT,
 }
@@ -33,6 +34,7 @@ ADDED = {  # the settings of the recipe that each ingredient takes over, beside 
     "lesson 4": (),
     "+ softmax": ("loss_weights",),
     "+ Muon": ("optimiser", "peak_learning_rate", "weight_decay"),
+    "+ flips": ("flip",),
     "+ shifts": ("shift",),
     "+ erasing": ("erase",),
     "+ twice as wide": ("network",),

@@ -33,7 +33,8 @@ RECIPE = {
     "network": {"dimensions": 64, "filters": [32, 64, 128]},
     "classes_per_batch": 10,
     "images_per_class": 12,
-    "shift": 2,  # pixels
+    "flip": True,
+    "shift": 2,  # pixels; only with flips
     "erase": True,
     "loss_weights": [1.0, 1.0],  # of triplets and softmax
     "optimiser": "Muon",
@@ -124,7 +125,8 @@ def train_cycle(network, recipe, cycle, seed, data, backup, callbacks):
     keras.utils.set_random_seed(seed)
 
     def augment(images, rng):
-        images = flip_and_shift(images, rng, recipe["shift"])
+        if recipe["flip"]:
+            images = flip_and_shift(images, rng, recipe["shift"])
         return erase(images, rng) if recipe["erase"] else images
 
     batches = BalancedBatches(

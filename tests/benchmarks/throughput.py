@@ -2,15 +2,17 @@
 
     uv run --group benchmarks python tests/benchmarks/throughput.py      (--peer PYTHON --only NAME NAME …)
 
-Both train the network of 76,624 parameters on batches of 120 images with all triplets, drawing and mirroring the
-batches included; the PyTorch side uses pytorch-metric-learning's sampler and loss. The first contender is lesson 4 as
-it stands, and every ratio is against it. A turn is --steps steps.
+Both train the network of 76,624 parameters on batches of 120 images with all triplets, drawing the batches included;
+the PyTorch side uses pytorch-metric-learning's sampler and loss. The first contender is lesson 4 as it stands, and
+every ratio is against it. A turn is --steps steps. A process keeps for life what it began with, the place of its arrays
+in memory for one, and is faster or slower for it: so all contenders are started anew, --starts times.
 """
 
 import sys
 from functools import partial
 
 import race
+from time_to_quality import PEAK, STEPS
 
 
 def keras_training(policy="float32", jit=False, at_once=10, prefetch=False, fused=True, steps=40):
@@ -19,7 +21,7 @@ def keras_training(policy="float32", jit=False, at_once=10, prefetch=False, fuse
     from helpers import networks
     from helpers.data import load, published_split
     from helpers.losses import BatchAllTripletLoss
-    from helpers.sampling import BalancedBatches, flip_and_shift
+    from helpers.sampling import BalancedBatches
     from helpers.training import one_cycle
 
     keras.utils.set_random_seed(0)
@@ -28,14 +30,12 @@ def keras_training(policy="float32", jit=False, at_once=10, prefetch=False, fuse
     networks.ON_TENSORFLOW = fused  # else batch normalisation is Keras's own
     model = networks.embedding_network()
     model.compile(
-        keras.optimizers.Adam(one_cycle(0.004, 1100)),
+        keras.optimizers.Adam(one_cycle(PEAK, STEPS)),
         BatchAllTripletLoss(),
         jit_compile=jit,
         steps_per_execution=at_once,
     )
-    batches = BalancedBatches(
-        data.x_train, data.y_train, batches=steps, augment=partial(flip_and_shift, pixels=0)
-    )
+    batches = BalancedBatches(data.x_train, data.y_train, batches=steps)
     if prefetch:
         batches = prefetched(batches)
     model.fit(batches, steps_per_epoch=steps, verbose=0)  # builds the computation
@@ -66,7 +66,7 @@ def torch_training(steps=40, **variant):
     from helpers.data import load, published_split
 
     data = published_split(load("fashion_mnist"))
-    training = torch_peer.Training(data.x_train, data.y_train, 1100, **variant)
+    training = torch_peer.Training(data.x_train, data.y_train, STEPS, PEAK, **variant)
     training.run(5)
     return lambda: training.run(steps)
 
@@ -93,19 +93,26 @@ def main():
     parser = race.arguments(__doc__)
     parser.add_argument("--only", nargs="+", choices=[*OURS, *THEIRS], help="these, and the first")
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument(
+        "--starts", type=int, default=3, help="times that all start anew, with --rounds turns each"
+    )
     chosen = parser.parse_args()
     if chosen.contend:
         return race.contend({**OURS, **THEIRS}[chosen.contend], chosen.settings)
     first = next(iter(OURS))
     named = {**dict.fromkeys(OURS, sys.executable), **dict.fromkeys(THEIRS, chosen.peer)}
-    contenders = race.start(
-        __file__,
-        {n: p for n, p in named.items() if not chosen.only or n in (first, *chosen.only)},
-        settings={"steps": chosen.steps},
-        threads=chosen.threads,
-    )
+    if chosen.only:
+        named = {name: python for name, python in named.items() if name in (first, *chosen.only)}
     print(race.machine(), flush=True)
-    answers = race.take_turns(contenders, chosen.rounds)
+    answers = {}
+    for _ in range(chosen.starts):
+        contenders = race.start(__file__, named, {"steps": chosen.steps}, chosen.threads)
+        of_this_start = race.take_turns(contenders, chosen.rounds)
+        for name, of_name in of_this_start.items():
+            answers[name] = answers.get(name, []) + of_name
+            print(name, race.as_text(race.ratios(of_name, of_this_start[first])), flush=True)
+        for contender in contenders.values():
+            contender.close()
     rows = [
         [
             name,
@@ -118,8 +125,6 @@ def main():
     ]
     race.print_table(["training", "ms a step", "CPU ms", "speed", "by CPU time"], rows)
     print(f"speed: against {first}; 2 means twice as many steps a second")
-    for contender in contenders.values():
-        contender.close()
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def batch_all(margin=0.2):
 
 
 class Batches:
-    """P×K batches without end, half of the images mirrored: `BalancedBatches` with the library's own sampler."""
+    """P×K batches without end: `BalancedBatches` with the library's own sampler."""
 
     def __init__(self, images, labels, classes=10, per_class=12, batches=100):
         self.images, self.labels = torch.from_numpy(images), torch.from_numpy(labels).long()
@@ -59,10 +59,7 @@ class Batches:
     def __iter__(self):
         while True:
             for chosen in torch.tensor(list(self.sampler)).split(self.size):
-                images = self.images[chosen]
-                mirrored = torch.rand(len(images)) < 0.5
-                images[mirrored] = images[mirrored].flip(2)
-                yield images, self.labels[chosen]
+                yield self.images[chosen], self.labels[chosen]
 
 
 def one_cycle(optimiser, steps):
@@ -87,7 +84,7 @@ class Training:
     """
 
     def __init__(
-        self, images, labels, steps, peak=0.004, bfloat16=False, channels_last=False, compiled=False, seed=0
+        self, images, labels, steps, peak, bfloat16=False, channels_last=False, compiled=False, seed=0
     ):
         torch.manual_seed(seed)
         self.network = EmbeddingNetwork()
