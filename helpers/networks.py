@@ -182,7 +182,7 @@ def load_pretrained():
         if not file.is_file():
             raise FileNotFoundError(f"{file} is missing. {cure}")
     try:
-        record = json.loads(record_path.read_text())
+        record = json.loads(record_path.read_text(encoding="utf-8"))
     except ValueError as error:  # not JSON, or not even text
         raise ValueError(f"{record_path} is damaged ({error}). {cure}") from error
     if hashlib.sha256(path.read_bytes()).hexdigest() != record["sha256"]:

@@ -50,7 +50,7 @@ def embed_to_file(path, embed, read, count, chunk=2000, made_with="", progress=N
     done = 0
     if part.exists() and note.exists():
         _compare(part, note, wanted)
-        done = json.loads(note.read_text())["rows"]
+        done = json.loads(note.read_text(encoding="utf-8"))["rows"]
     while done < count:
         stop = min(done + chunk, count)
         rows = np.asarray(embed(_images(read, done, stop)), np.float32)
@@ -133,7 +133,7 @@ def _images(read, start, stop):
 
 def _compare(file, note, wanted):
     """ValueError if what was begun, or finished, is not what is asked for now."""
-    found = json.loads(note.read_text()) if note.exists() else {}
+    found = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
     for name, value in wanted.items():
         if found.get(name) != value:
             raise ValueError(
@@ -145,7 +145,7 @@ def _compare(file, note, wanted):
 def _write_note(path, content):
     """Replace the note in one step, so that a reader finds the old one or the new one, and never half of it."""
     new = path.with_name(path.name + ".new")
-    with open(new, "w") as file:
+    with open(new, "w", encoding="utf-8") as file:
         json.dump(content, file)
         file.flush()
         os.fsync(file.fileno())

@@ -16,7 +16,9 @@ import nbformat
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
-REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"][
+    "Repository"
+]
 LESSONS = ("00_start_here", "05_l2_retrieval")
 NOT_TO_BE_TOUCHED = ("tensorflow", "keras", "numpy", "ipykernel", "tornado", "scikit-learn")
 
@@ -32,7 +34,8 @@ def main():
         stand_in = Path(folder, "stand_in")
         stand_in.mkdir()
         (stand_in / "sitecustomize.py").write_text(
-            "import sys, types\nsys.modules['google.colab'] = types.ModuleType('google.colab')\n"
+            "import sys, types\nsys.modules['google.colab'] = types.ModuleType('google.colab')\n",
+            encoding="utf-8",
         )
         # A clean clone, as the one that Colab would find on the branch main.
         clone = Path(folder, "repository")

@@ -207,5 +207,5 @@ if __name__ == "__main__":
         "metric_losses": metric_loss_cases(),  # last, so that the random numbers of the others stay what they were
     }
     path = Path(__file__).with_name("reference.json")
-    path.write_text(json.dumps(reference) + "\n")
+    path.write_text(json.dumps(reference) + "\n", encoding="utf-8")
     print(f"{path}: {path.stat().st_size:,} bytes")

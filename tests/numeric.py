@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-REFERENCE = json.loads(Path(__file__).with_name("reference.json").read_text())
+REFERENCE = json.loads(Path(__file__).with_name("reference.json").read_text(encoding="utf-8"))
 
 
 def value_and_gradient(function, x, dtype="float32"):

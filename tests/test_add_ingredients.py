@@ -40,10 +40,10 @@ def test_an_interrupted_series_goes_on_where_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "measure", lambda network, data: {"R@1": len(trained)})
     with pytest.raises(KeyboardInterrupt):
         tool.main()
-    assert len(json.loads(tool.RESULTS.read_text())["runs"]) == 2
+    assert len(json.loads(tool.RESULTS.read_text(encoding="utf-8"))["runs"]) == 2
     trained.append(None)  # do not stop again at two
     tool.main()
-    runs = json.loads(tool.RESULTS.read_text())["runs"]
+    runs = json.loads(tool.RESULTS.read_text(encoding="utf-8"))["runs"]
     assert [run["ingredient"] for run in runs] == list(tool.ADDED)
     assert trained[3:] == [recipe for _, recipe in tool.recipes()][2:]
 

@@ -99,7 +99,7 @@ def test_embeddings_are_kept_read_again_and_never_trusted(tmp_path):
     assert "embedded" in lines[0]
     load(cache=None)
     assert "embedded" in lines[0] and len(list((tmp_path / "new" / "folder").iterdir())) == 3
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     load(cache=tmp_path / "file" / "folder")  # a place that cannot be written to
     assert "could not be kept" in lines[-1]
 
@@ -148,7 +148,7 @@ def request(address, method, path, body=None):
 
 def test_no_file_of_the_server_can_be_reached(address, tmp_path):
     secret = tmp_path / "secret.txt"
-    secret.write_text("the-secret")
+    secret.write_text("the-secret", encoding="utf-8")
     source = app.__file__
     targets = [
         str(secret),

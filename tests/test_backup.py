@@ -316,7 +316,7 @@ def test_whatever_the_system_refuses_is_told(folder, before, monkeypatch, number
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_the_first_epoch(tmp_path):
-    (tmp_path / "file").write_text("a file stands where a folder should")
+    (tmp_path / "file").write_text("a file stands where a folder should", encoding="utf-8")
     model, batches, backup = task(tmp_path / "file/b")
     begun = []
     diary = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))
@@ -381,9 +381,9 @@ def test_a_backup_never_unpickles(folder, tmp_path):
 
     path = folder / "epoch_0002.npz"
     np.savez(path, progress=np.array([Trap()], dtype=object))
-    record = json.loads((folder / "backup.json").read_text())
+    record = json.loads((folder / "backup.json").read_text(encoding="utf-8"))
     record["sha256"] = training.hashlib.sha256(path.read_bytes()).hexdigest()
-    (folder / "backup.json").write_text(json.dumps(record))
+    (folder / "backup.json").write_text(json.dumps(record), encoding="utf-8")
     model, batches, backup = task(folder)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         train(model, batches, backup)

@@ -47,7 +47,8 @@ def test_a_contender_whose_library_is_missing_is_left_out_and_one_that_fails_say
         "import json, race\n"
         "def missing(): import no_such_module\n"
         "def failing(): print('not an answer'); return lambda: {}['the cause']\n"
-        "race.contend(globals()[sys.argv[2]], json.loads(sys.argv[4]))\n"
+        "race.contend(globals()[sys.argv[2]], json.loads(sys.argv[4]))\n",
+        encoding="utf-8",
     )
     started = race.start(script, {"missing": sys.executable, "failing": sys.executable})
     assert list(started) == ["failing"]

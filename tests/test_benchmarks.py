@@ -37,9 +37,15 @@ def cub(tmp_path):
     }
     for name, label in names.values():
         picture(folder / "images" / name, label)
-    (folder / "images.txt").write_text("".join(f"{i} {name}\n" for i, (name, _) in names.items()))
-    (folder / "image_class_labels.txt").write_text("".join(f"{i} {k}\n" for i, (_, k) in names.items()))
-    (folder / "train_test_split.txt").write_text("".join(f"{i} {i % 2}\n" for i in names))  # classification's
+    (folder / "images.txt").write_text(
+        "".join(f"{i} {name}\n" for i, (name, _) in names.items()), encoding="utf-8"
+    )
+    (folder / "image_class_labels.txt").write_text(
+        "".join(f"{i} {k}\n" for i, (_, k) in names.items()), encoding="utf-8"
+    )
+    (folder / "train_test_split.txt").write_text(
+        "".join(f"{i} {i % 2}\n" for i in names), encoding="utf-8"
+    )  # classification's
     return folder
 
 
@@ -54,13 +60,14 @@ def test_cub_has_its_first_hundred_classes_for_training(cub):
 
 def test_cub_pairs_the_two_lists_by_the_images_number(cub):
     path = cub / "image_class_labels.txt"
-    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(reversed(lines)), encoding="utf-8")
     loaded = load_benchmark("cub_200_2011", cub, size=8, complete=False)
     assert loaded.y_train.tolist() == labels_seen(loaded.x_train) == [1, 1, 100]
 
 
 def test_cub_lists_of_different_images_are_refused(cub):
-    with open(cub / "images.txt", "a") as file:
+    with open(cub / "images.txt", "a", encoding="utf-8") as file:
         file.write("7 200.Common_Yellowthroat/another.jpg\n")
     with pytest.raises(ValueError, match="do not list the same images"):
         load_benchmark("cub_200_2011", cub, complete=False)
@@ -103,14 +110,14 @@ def test_cars_of_the_copy_by_classes(tmp_path):
         "FIAT 500 Abarth 2012",
         "Ram C/V Cargo Van 2012",
     )
-    (tmp_path / "names.csv").write_text("\n".join(names))
+    (tmp_path / "names.csv").write_text("\n".join(names), encoding="utf-8")
     rows = {
         "train": [("00001.jpg", 14), ("00002.jpg", 98), ("00003.jpg", 173)],
         "test": [("00001.jpg", 99), ("00002.jpg", 14)],  # the same file name again, in the other part
     }
     for part, cars in rows.items():
         (tmp_path / f"anno_{part}.csv").write_text(
-            "".join(f"{file},39,116,569,375,{k}\n" for file, k in cars)
+            "".join(f"{file},39,116,569,375,{k}\n" for file, k in cars), encoding="utf-8"
         )
         for file, label in cars:
             folder = names[label - 1].replace("/", "-")
@@ -161,7 +168,7 @@ def products(tmp_path):
     for name, rows in (("train", train), ("test", test)):
         (folder / "lamp_final").mkdir(parents=True, exist_ok=True)
         (folder / f"Ebay_{name}.txt").write_text(
-            title + "".join(" ".join(map(str, row)) + "\n" for row in rows)
+            title + "".join(" ".join(map(str, row)) + "\n" for row in rows), encoding="utf-8"
         )
         for _, label, _, path in rows:
             picture(folder / path, label)
@@ -176,15 +183,15 @@ def test_products(products):
 
 
 def test_line_with_a_word_too_few_is_named(products):
-    with open(products / "Ebay_test.txt", "a") as file:
+    with open(products / "Ebay_test.txt", "a", encoding="utf-8") as file:
         file.write("\n6 9 bicycle_final/251952414262_2.JPG\n")
     with pytest.raises(ValueError, match=r"Ebay_test\.txt, line 5: expected 4 words, found 3"):
         load_benchmark("stanford_online_products", products, complete=False)
 
 
 def test_class_in_both_parts_is_refused(products):
-    text = (products / "Ebay_test.txt").read_text()
-    (products / "Ebay_test.txt").write_text(text.replace("4 9 1", "4 2 1"))
+    text = (products / "Ebay_test.txt").read_text(encoding="utf-8")
+    (products / "Ebay_test.txt").write_text(text.replace("4 9 1", "4 2 1"), encoding="utf-8")
     with pytest.raises(
         ValueError, match="1 classes of stanford_online_products are in training and in test, 2 for"
     ):
@@ -209,7 +216,7 @@ def write_in_shop(folder, rows, below=""):
     (folder / "Eval").mkdir(parents=True, exist_ok=True)
     lines = [f"{len(rows)}", "image_name item_id evaluation_status"]
     lines += [f"{path:<78}id_{item:08}  {part}" for path, item, part in rows]
-    (folder / "Eval/list_eval_partition.txt").write_text("\n".join(lines) + "\n")
+    (folder / "Eval/list_eval_partition.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for path, item, _ in rows:
         picture(folder / below / path, item)
 
@@ -287,7 +294,10 @@ def test_unknown_benchmark_is_refused_with_the_known_ones(tmp_path):
 
 def test_agrees_with_pytorch_metric_learnings_reading(cub):
     """The same paths and labels as its `CUB` dataset, whose few lines are repeated here."""
-    with open(cub / "image_class_labels.txt") as labels, open(cub / "images.txt") as names:
+    with (
+        open(cub / "image_class_labels.txt", encoding="utf-8") as labels,
+        open(cub / "images.txt", encoding="utf-8") as names,
+    ):
         pairs = [(name.split()[1], int(label.split()[1])) for label, name in zip(labels, names, strict=True)]
     loaded = load_benchmark("cub_200_2011", cub, size=8, complete=False)
     for files, numbers, classes in (

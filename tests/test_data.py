@@ -369,8 +369,8 @@ def test_options_reach_every_picture(tmp_path):
 
 def test_what_is_no_picture_is_skipped_by_name(tmp_path):
     good = save(tmp_path / "a/good.png")
-    (tmp_path / "a/notes.txt").write_text("buy milk")
-    (tmp_path / "a/text.png").write_text("not a picture at all")
+    (tmp_path / "a/notes.txt").write_text("buy milk", encoding="utf-8")
+    (tmp_path / "a/text.png").write_text("not a picture at all", encoding="utf-8")
     (tmp_path / "a/empty.jpg").touch()
     half = save(tmp_path / "a/deep/half.jpg", size=(200, 200))
     half.write_bytes(half.read_bytes()[:-200])
@@ -406,7 +406,7 @@ def test_links_to_folders_do_not_lead_in_circles(tmp_path):
 def test_class_without_a_readable_picture_gets_no_number(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    (tmp_path / "b/broken.png").write_text("?")
+    (tmp_path / "b/broken.png").write_text("?", encoding="utf-8")
     save(tmp_path / "c/one.png")
     loaded = load_image_folder(tmp_path, 8)
     assert (loaded.class_names, loaded.labels.tolist()) == (("c",), [0])
@@ -456,7 +456,7 @@ def test_empty_folder_says_what_is_expected(tmp_path):
 def test_folder_without_images_gives_the_first_reasons(tmp_path):
     save(tmp_path / "lost.png")
     (tmp_path / "a").mkdir()
-    (tmp_path / "a/x.txt").write_text("?")
+    (tmp_path / "a/x.txt").write_text("?", encoding="utf-8")
     with pytest.raises(ValueError, match="readable picture") as error:
         load_image_folder(tmp_path, 8)
     assert "a/x.txt: it is not a picture." in str(error.value)

@@ -29,7 +29,7 @@ ALLOWED = {  # what each room knows of the others
 
 
 def imports_of(module):
-    for node in ast.walk(ast.parse((ROOT / f"helpers/{module}.py").read_text())):
+    for node in ast.walk(ast.parse((ROOT / f"helpers/{module}.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

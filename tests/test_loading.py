@@ -18,7 +18,7 @@ CALLS = {"eval", "exec", "enable_unsafe_deserialization", "read_pickle", "unsafe
 
 def python_of(path):
     if path.suffix == ".py":
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     cells = nbformat.read(path, as_version=4).cells
     return "\n".join(c.source for c in cells if c.cell_type == "code" and c.id != SHOWS_WHY_NOT)
 
@@ -66,7 +66,7 @@ def test_no_source_loads_in_an_unsafe_way(path):
         "import pickle",
         "from joblib import load",
         "torch.load(f)",
-        "exec(open(f).read())",
+        "exec(open(f, encoding='utf-8').read())",
     ],
 )
 def test_an_unsafe_way_would_be_found(source):

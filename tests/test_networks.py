@@ -292,7 +292,7 @@ def test_missing_weights_are_refused(tmp_path, monkeypatch):
 def test_a_missing_or_damaged_record_is_refused(tmp_path, monkeypatch, content, error, state):
     shutil.copy(networks.WEIGHTS_FOLDER / "fashion_mnist.weights.h5", tmp_path)
     if content is not None:
-        (tmp_path / "fashion_mnist.json").write_text(content)
+        (tmp_path / "fashion_mnist.json").write_text(content, encoding="utf-8")
     monkeypatch.setattr(networks, "WEIGHTS_FOLDER", tmp_path)
     with pytest.raises(error, match=rf"fashion_mnist\.json is {state}.*{CURE}"):
         load_pretrained()

@@ -12,8 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted(ROOT.glob("notebooks/[0-9]*.ipynb"))
 SOLUTIONS = sorted(ROOT.glob("notebooks/solutions/*.ipynb"))
-SETUP_CELL = (ROOT / "tools/setup_cell.py").read_text().rstrip("\n")
-REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+SETUP_CELL = (ROOT / "tools/setup_cell.py").read_text(encoding="utf-8").rstrip("\n")
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"][
+    "Repository"
+]
 STARS = ("★", "★★", "★★★")
 FAR_END = re.compile(r"/(?:home|root|tmp|work|Users|content)/\w|[A-Z]:\\\\")  # a path of somebody's machine
 
@@ -173,7 +175,7 @@ def test_next_lesson_is_linked(path):
 def test_first_lesson_and_readme_lead_to_every_lesson(path):
     if path != LESSONS[0]:
         assert f"]({path.name})" in prose(LESSONS[0])
-    assert f"](notebooks/{path.name})" in (ROOT / "README.md").read_text()
+    assert f"](notebooks/{path.name})" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda p: p.stem)
@@ -198,7 +200,7 @@ def test_most_cells_with_outputs_are_compared(path):
 def test_results_on_the_scoreboards_agree():
     rows = {}
     for path in [*LESSONS, ROOT / "README.md"]:
-        text = prose(path) if path.suffix == ".ipynb" else path.read_text()
+        text = prose(path) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
         board = text.partition("**Scoreboard**")[2].partition("\n\n##")[0]
         for name, *figures in re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", board, flags=re.M):
             assert rows.setdefault(name, figures) == figures, f"{path.name}: {name}"
@@ -218,7 +220,7 @@ def test_pictures_are_those_that_the_lessons_drew():
 
 def test_one_repository_address():
     owner_and_name = REPOSITORY.removeprefix("https://github.com/")
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f'"{REPOSITORY}"' in SETUP_CELL
     for path in LESSONS:
         place = path.relative_to(ROOT).as_posix()

@@ -347,7 +347,7 @@ def test_files_need_a_size(five):
 
 
 def test_file_is_read_only_when_asked_for(five):
-    five[2].write_text("no picture any more")
+    five[2].write_text("no picture any more", encoding="utf-8")
     files = PictureFiles(five, 6)
     assert len(files[[0, 1, 3]]) == 3
     with pytest.raises(UnreadableError, match=r"^2\.png cannot be read"):

@@ -80,7 +80,7 @@ def test_note_never_says_more_than_the_file_holds(tmp_path):
     path = tmp_path / "e.npy"
 
     def progress(done):
-        note = json.loads((tmp_path / "e.npy.part.json").read_text())
+        note = json.loads((tmp_path / "e.npy.part.json").read_text(encoding="utf-8"))
         on_disk = np.fromfile(tmp_path / "e.npy.part", np.float32)[-30:].reshape(10, 3)
         assert note["rows"] == done
         assert np.array_equal(on_disk[:done], expected(done)) and (on_disk[done:] == 0).all()
@@ -103,7 +103,7 @@ def test_rows_are_there_before_the_note_about_them(tmp_path, monkeypatch):
     monkeypatch.undo()
     on_disk = np.fromfile(tmp_path / "e.npy.part", np.float32)[-30:].reshape(10, 3)
     assert np.array_equal(on_disk[:9], expected(9))
-    assert json.loads((tmp_path / "e.npy.part.json").read_text())["rows"] == 6
+    assert json.loads((tmp_path / "e.npy.part.json").read_text(encoding="utf-8"))["rows"] == 6
     assert np.array_equal(embed_to_file(path, embed, read, 10, chunk=3), expected(10))
 
 

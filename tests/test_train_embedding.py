@@ -96,7 +96,10 @@ def test_an_interrupted_training_ends_where_an_undisturbed_one_ends(
     with pytest.raises(KeyboardInterrupt):
         tool.train(recipe, 0, small, tmp_path, [cut])
     assert [file.name for file in tmp_path.glob("*.h5")] == [f"cycle_{i}.weights.h5" for i in range(cycle)]
-    assert json.loads((tmp_path / f"cycle_{cycle}/backup.json").read_text())["file"] == "epoch_0001.npz"
+    assert (
+        json.loads((tmp_path / f"cycle_{cycle}/backup.json").read_text(encoding="utf-8"))["file"]
+        == "epoch_0001.npz"
+    )
     resumed = tool.train(recipe, 0, small, tmp_path)
     np.testing.assert_allclose(embed(resumed, small.x_valid), embed(undisturbed, small.x_valid), atol=1e-5)
 

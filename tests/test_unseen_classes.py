@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def results():
-    return json.loads((ROOT / "helpers/results/unseen_classes.json").read_text())
+    return json.loads((ROOT / "helpers/results/unseen_classes.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def main():
         lambda start, stop: read(first + start, first + stop),
         last - first,
         chunk=options.chunk,
-        made_with=json.loads((WEIGHTS_FOLDER / "fashion_mnist.json").read_text())["sha256"],
+        made_with=json.loads((WEIGHTS_FOLDER / "fashion_mnist.json").read_text(encoding="utf-8"))["sha256"],
         progress=progress,
     )
     if begun_at is not None:
@@ -66,7 +66,7 @@ def main():
             "peak_memory_mb": peak_memory_mb(),
             "file_mb": round(path.stat().st_size / 1e6, 1),
         }
-        path.with_suffix(".log.json").write_text(json.dumps(figures, indent=2) + "\n")
+        path.with_suffix(".log.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         print(json.dumps(figures))
     lengths = np.linalg.norm(vectors[:: max(1, len(vectors) // 1000)], axis=1)
     print(f"{path.name}: complete, {vectors.shape}, lengths {lengths.min():.3f} to {lengths.max():.3f}")
@@ -76,7 +76,9 @@ def peak_memory_mb():
     """The most memory that this process had at any time, in MB; None where the system does not tell (Windows)."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux; getrusage would begin with the memory of the program that started this one
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(
+            line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
+        )
         return round(int(line.split()[1]) * 1024 / 1e6)
     try:
         import resource

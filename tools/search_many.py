@@ -62,7 +62,7 @@ def main():
         "embedding_of_few": embedding_figures(few),
         "search": rows,
     }
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 def build(name, vectors):
@@ -92,7 +92,7 @@ def milliseconds(search, count):
 
 def embedding_figures(folder):
     """The logs of all shards as one."""
-    logs = [json.loads(path.read_text()) for path in sorted(folder.glob("shard-*.log.json"))]
+    logs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("shard-*.log.json"))]
     figures = {
         name: round(sum(log[name] for log in logs), 1) for name in ("images", "cpu_seconds", "file_mb")
     }

@@ -64,7 +64,7 @@ def exercise_2(is_inside):
         (folder / "shoes").mkdir(parents=True)
         (place / "pictures-private").mkdir()
         for file in ("pictures/a.png", "pictures/shoes/b.png", "pictures-private/c.png", "d.png"):
-            (place / file).write_text("x")
+            (place / file).write_text("x", encoding="utf-8")
 
         def ask(name):
             answer = is_inside(folder, name)

@@ -83,14 +83,14 @@ def _reset_peak():
     """Let Linux forget the largest memory so far; the memory now, in bytes. None where there is no such thing."""
     try:
         ctypes.CDLL(None).malloc_trim(0)  # the C library keeps freed memory for later: it gives it back
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         return _status("VmRSS")
     except (OSError, AttributeError, TypeError):
         return None
 
 
 def _status(name):
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1]) * 1024
     raise OSError(name)
@@ -116,7 +116,7 @@ class Contender:
 
     def __init__(self, script, name, settings=None, python=sys.executable, threads=None):
         self.name = name
-        self.log = tempfile.TemporaryFile("w+")
+        self.log = tempfile.TemporaryFile("w+", encoding="utf-8")
         command = [python, str(script), "--contend", name, "--settings", json.dumps(settings or {})]
         environment = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
         if threads:
