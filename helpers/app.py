@@ -90,7 +90,7 @@ class SearchEngine:
             k: answers, fewer if fewer pictures are searched.
 
         Returns:
-            A list of `Answer`.
+            A list of `Answer`, empty if there is no picture to search: `classes` have none, or only the query itself.
         """
         vectors, squares, to_vector = self.indexes[retriever]
         query = np.asarray(to_vector(image[None]), np.float32)  # (1, d)
@@ -100,6 +100,8 @@ class SearchEngine:
         if without is not None:
             rough[without] = np.inf
         candidates = np.flatnonzero(rough < np.inf)
+        if len(candidates) == 0:
+            return []
         # Rounding moves a picture by a place or two: fetch some more, then compare exactly.
         if len(candidates) > k + 22:
             candidates = np.sort(np.argpartition(rough, k + 22)[: k + 22])
@@ -297,6 +299,8 @@ def build_page(engine, samples, sample_names):
         chosen = [names.index(name) for name in classes if name in names]
         answers = engine.search(query["image"], retriever, chosen, query["without"])
         among = f" among {', '.join(names[label] for label in chosen)}" if chosen else ""
+        if not answers:
+            return "", f"{query['remark']} There is nothing to show: no other picture{among}.".strip()
         sentence = f"{query['remark']} The {len(answers)} nearest pictures by {retriever}{among}:"
         return _answer_buttons(answers, engine), sentence.strip()
 

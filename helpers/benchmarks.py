@@ -136,10 +136,10 @@ def _cars_of_the_matlab_file(folder):
 
 
 def _cars_of_the_copy_by_classes(folder):
-    names = (folder / "names.csv").read_text(encoding="utf-8").splitlines()
+    names = _lines(folder / "names.csv")
     records = []
     for part in ("train", "test"):
-        for row in (folder / f"anno_{part}.csv").read_text(encoding="utf-8").split():
+        for row in filter(None, _lines(folder / f"anno_{part}.csv")):
             file, *_box, label = row.split(",")
             model = (
                 names[int(label) - 1].strip().strip('"').replace("/", "-")
@@ -151,6 +151,9 @@ def _cars_of_the_copy_by_classes(folder):
 def _cars_of_the_class_folders(folder):
     by_model = {}
     for path in sorted(folder.glob("**/*.jpg")):
+        below = path.relative_to(folder).parts
+        if "__MACOSX" in below or any(name.startswith(".") for name in below):
+            continue  # what macOS adds to archives is named like a picture and is none
         by_model.setdefault(path.parent.name, []).append(path)
     if len(by_model) < 2:
         raise FileNotFoundError(
@@ -217,14 +220,22 @@ BENCHMARKS = {
 }
 
 
-def _rows(path, columns, skip=0):
-    """The lines of a text file as lists of so many words, without the first `skip` lines and empty ones."""
+def _lines(path):
+    """The lines of a UTF-8 text, without the byte-order mark that some editors put in front."""
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing. Unpack the whole archive, and give the folder that it makes."
         )
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text in UTF-8 ({error}). Unpack the archive again.") from error
+
+
+def _rows(path, columns, skip=0):
+    """The lines of a text file as lists of so many words, without the first `skip` lines and empty ones."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_lines(path), 1):
         words = line.split()
         if number <= skip or not words:
             continue

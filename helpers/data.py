@@ -5,13 +5,16 @@ Importing this module starts no deep-learning framework.
 
 import gzip
 import hashlib
+import os
+import warnings
 import zlib
+from itertools import chain, groupby
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from helpers.pictures import UnreadableError, normalised, read_picture
+from helpers.pictures import UnreadableError, normalised, read_with_remark
 
 DATA_FOLDER = Path(__file__).parent / "data"
 
@@ -164,9 +167,12 @@ def _load_mnist_5000():
 def load_image_folder(folder, size, colour=True, fit="pad", background=255):
     """Load pictures that lie in a folder for each class.
 
-    A class takes the name of its folder and all pictures in it, those of deeper folders too. Classes and files are in
-    alphabetical order. What is not a readable picture is left out and named in `skipped`; hidden files (`.DS_Store`)
-    are passed over in silence. All pictures are in memory at once: 1,000 of 224 × 224 in colour take 150 MB.
+    A class takes the name of its folder and all pictures in it, those of deeper folders too; two folders whose names
+    differ only in how their accents are written are one class. Classes and files are in alphabetical order. What is not
+    a readable picture, and a folder that cannot be opened or is a link, is left out and named in `skipped`; only a
+    class's own folder may be a link, unless it leads back to a folder that holds it. Hidden files (`.DS_Store`) and
+    what macOS adds to archives (`__MACOSX`) are passed over in silence. All pictures are in memory at once: 1,000 of
+    224 × 224 in colour take 150 MB.
 
     Args:
         folder: the folder that holds the classes' folders.
@@ -179,7 +185,10 @@ def load_image_folder(folder, size, colour=True, fit="pad", background=255):
     Raises:
         FileNotFoundError: there is no such folder.
         NotADirectoryError: it is a file.
+        OSError: it cannot be opened.
         ValueError: it holds no class with a readable picture; the first reasons are told.
+
+    A UserWarning says how many pictures come out implausibly dark (see `read_picture`), and names one.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -188,51 +197,74 @@ def load_image_folder(folder, size, colour=True, fit="pad", background=255):
         raise NotADirectoryError(f"{folder} is a file. Give the folder that holds a folder for each class.")
     if size is None:
         raise ValueError("Give a size: pictures of different sizes do not fit into one array.")
-    images, labels, class_names, paths, skipped = [], [], [], [], {}
-    for entry in _visible(folder):
-        if not entry.is_dir():
-            skipped[normalised(entry.name)] = "it lies outside of the classes' folders"
-            continue
+    images, labels, class_names, paths, skipped, dark = [], [], [], [], {}, {}
+    # A disk may hold one name twice, in two Unicode forms.
+    for class_name, entries in groupby(_visible(folder), key=lambda entry: normalised(entry.name)):
+        folders = []
+        for entry in entries:
+            if not os.path.isdir(entry):
+                skipped[class_name] = "it lies outside of the classes' folders"
+            elif folder.resolve().is_relative_to(entry.resolve()):
+                skipped[f"{class_name}/"] = "it is a link back to a folder that holds it"
+            else:
+                folders.append(entry)
         before = len(images)
-        for path in _files_below(entry):
+        for path in chain.from_iterable(_files_below(entry, folder, skipped) for entry in folders):
             name = normalised(path.relative_to(folder).as_posix())
             try:
-                images.append(read_picture(path, size, colour, fit, background))
+                image, remark = read_with_remark(path, size, colour, fit, background)
             except UnreadableError as error:
                 skipped[name] = error.reason
                 continue
             except OSError as error:
-                skipped[name] = f"it cannot be opened ({error.strerror})"
+                skipped[name] = _not_opened(error)
                 continue
+            if remark:
+                dark[name] = remark
+            images.append(image)
             labels.append(len(class_names))
             paths.append(name)
         if len(images) > before:
-            class_names.append(normalised(entry.name))
-        else:
-            skipped[f"{normalised(entry.name)}/"] = "no readable picture in it"
+            class_names.append(class_name)
+        elif folders:
+            skipped.setdefault(f"{class_name}/", "no readable picture in it")
     if not images:
         told = "".join(f" {name}: {reason}." for name, reason in list(skipped.items())[:3])
         raise ValueError(
             f"{folder} holds no class with a readable picture. Put the pictures into a folder for each class, "
             f"{folder.name}/cat/1.jpg for example.{told}"
         )
+    if dark:
+        name, remark = next(iter(dark.items()))
+        warnings.warn(f"{len(dark)} of {len(images)} pictures are very dark. {name}: {remark}", stacklevel=2)
     return ImageFolder(
         np.stack(images), np.array(labels, dtype=np.int64), tuple(class_names), tuple(paths), skipped
     )
 
 
 def _visible(folder):
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    return sorted(entries, key=lambda entry: normalised(entry.name))
+    entries = [e for e in folder.iterdir() if not e.name.startswith(".") and e.name != "__MACOSX"]
+    return sorted(entries, key=lambda entry: (normalised(entry.name), entry.name))
 
 
-def _files_below(folder):
-    """All files in the folder and its folders, in alphabetical order, without following links to folders."""
-    for entry in _visible(folder):
-        if not entry.is_dir():
+def _files_below(folder, root, skipped):
+    """All files in the folder and its folders, in alphabetical order; a folder left out is told in `skipped`."""
+    try:
+        entries = _visible(folder)
+    except OSError as error:
+        skipped[f"{normalised(folder.relative_to(root).as_posix())}/"] = _not_opened(error)
+        return
+    for entry in entries:
+        if not os.path.isdir(entry):
             yield entry
-        elif not entry.is_symlink():
-            yield from _files_below(entry)
+        elif os.path.islink(entry):  # it may lead in circles
+            skipped[f"{normalised(entry.relative_to(root).as_posix())}/"] = "it is a link to a folder"
+        else:
+            yield from _files_below(entry, root, skipped)
+
+
+def _not_opened(error):
+    return f"it cannot be opened ({error.strerror})"
 
 
 def read_idx(path, sha256=None):

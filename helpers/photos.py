@@ -7,9 +7,16 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from helpers.pictures import TooManyPixelsError, decode, open_header
+from helpers.pictures import (
+    DamagedError,
+    OtherPixelsError,
+    TooManyPixelsError,
+    decode,
+    is_file_or_folder,
+    open_header,
+)
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 MAX_BYTES = 30_000_000
@@ -38,8 +45,12 @@ def open_picture(source):
         what was done beyond decoding.
 
     Raises:
-        PictureError: the file is too large, is no picture of these formats, has too many pixels, or is damaged.
+        PictureError: the file is too large, is no picture of these formats, has too many pixels, or is damaged; or it
+            is no file but a pipe, a socket or a device.
+        OSError: the file cannot be opened (FileNotFoundError: it is not there), or its disk fails.
     """
+    if not isinstance(source, bytes) and not is_file_or_folder(source):
+        raise PictureError("This is a pipe, a socket or a device, and not a file with a picture.")
     size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
     if size > MAX_BYTES:
         raise PictureError(
@@ -55,18 +66,23 @@ def open_picture(source):
             f"This picture has {count} pixels, and at most {MAX_PIXELS / 1e6:.0f} million are read. "
             "Make it smaller and try again."
         ) from error
-    except Exception as error:  # whatever a decoder raises at a file that is something else
+    except (UnidentifiedImageError, DamagedError) as error:
         raise PictureError(
             f"This file is not a picture that can be read here ({', '.join(FORMATS)})."
         ) from error
     with picture:
         remarks = []
-        if getattr(picture, "is_animated", False):
+        # A phone's JPEG may hold a preview or a map of depths behind the photograph (MPO): nothing moves in it.
+        if getattr(picture, "is_animated", False) and picture.format != "MPO":
             remarks.append("The picture is animated: its first frame is used.")
         try:
-            picture = decode(picture, SIDE)
-        except Exception as error:
+            picture, dark = decode(picture, SIDE)
+        except OtherPixelsError as error:
+            raise PictureError(f"This picture cannot be used: {error}.") from error
+        except DamagedError as error:
             raise PictureError("This picture is damaged: it cannot be decoded to its end.") from error
+    if dark:
+        remarks.append("The picture is very dark: it uses less than a quarter of its scale of grey.")
     if picture.mode == "RGBA":
         pixels = np.asarray(picture, np.float32)
         opacity = pixels[..., 3:] / 255  # (height, width, 1)

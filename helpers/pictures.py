@@ -4,18 +4,31 @@ Importing this module starts no deep-learning framework. Pillow does the decodin
 """
 
 import contextlib
+import errno
 import os
+import stat
+import struct
 import threading
 import unicodedata
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# Pillow warns of odd EXIF notes in pictures that are readable all the same.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-_OPENING = threading.Lock()  # a thread that changes the warnings' filters must not be disturbed by another
+_QUIET = threading.Lock()  # a thread that changes the warnings' filters must not be disturbed by another
+# Pillow recognises these and cannot draw them by itself: a program that Ghostscript would run, drawings of Windows,
+# measurements, films. To the course they are no pictures.
+NO_PICTURES = ("EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG")
+# What Pillow's decoders raise at a damaged file.
+DECODER_ERRORS = (
+    OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError, TypeError, AttributeError,
+    AssertionError, NotImplementedError, struct.error, zlib.error,
+)  # fmt: skip
+# Pillow brings these pixels to 8 bits and leaves the number of their transparent colour as it was in the file.
+TO_8_BITS = {"L;2": lambda grey: 85 * grey, "L;4": lambda grey: 17 * grey,
+             "RGB;16B": lambda rgb: tuple(value >> 8 for value in rgb)}  # fmt: skip
 
 
 class TooManyPixelsError(ValueError):
@@ -34,11 +47,25 @@ class UnreadableError(ValueError):
         self.reason = reason
 
 
+class DamagedError(ValueError):
+    """Pillow's decoder gave up; the message is the decoder's."""
+
+
+class OtherPixelsError(ValueError):
+    """A sound file whose pixels are of a kind that is not read; the message says of which."""
+
+
 def read_picture(path, size=None, colour=True, fit="pad", background=255):
     """Read one picture, upright, in grey or in colour, at the size that a network expects.
 
-    A photograph is turned as its EXIF note says, transparency is laid over the background, 16-bit grey is scaled to
-    8 bits, and of an animation the first frame is taken.
+    A photograph is turned as its EXIF note says, transparency is laid over the background, and of an animation, and of
+    a file with several pictures, the first is taken.
+
+    Deeper grey is brought to 8 bits by the depth that the file states, as every viewer does: of 16 bits 65,535 becomes
+    255, of 12 bits 4,095. 32-bit integers state no scale: they are taken for 8 bits where none exceeds 255, else for
+    16; negative and larger ones are refused, as fractions are. A camera of 12 bits whose files state 16 uses a
+    sixteenth of the scale, and its pictures come out nearly black: where no grey reaches a quarter of the scale, a
+    UserWarning says so.
 
     Args:
         path: a file in any format that Pillow reads (JPEG, PNG, GIF, WebP, BMP, TIFF, …).
@@ -52,30 +79,45 @@ def read_picture(path, size=None, colour=True, fit="pad", background=255):
         uint8 array (height, width, 3), or (height, width, 1) in grey.
 
     Raises:
-        UnreadableError (a ValueError): the file is no picture, is damaged, or is larger than Pillow thinks safe.
+        UnreadableError (a ValueError): the file is no picture, is damaged, or is larger than Pillow thinks safe
+            (`Image.MAX_IMAGE_PIXELS`; `None` reads any size); or it is no file but a pipe, a socket or a device.
         ValueError: an argument is wrong.
-        OSError: the file cannot be opened (FileNotFoundError: it is not there).
+        OSError: the file cannot be opened (FileNotFoundError: it is not there), or its disk fails.
     """
+    array, dark = read_with_remark(path, size, colour, fit, background)
+    if dark:
+        warnings.warn(f"{Path(path).name}: {dark}", stacklevel=2)
+    return array
+
+
+def read_with_remark(path, size=None, colour=True, fit="pad", background=255):
+    """As `read_picture`, but what that would warn of is returned beside the array: a sentence, or ""."""
     height_and_width = _check_size(size)
     if fit not in ("pad", "crop", "stretch"):
         raise ValueError(f"fit must be 'pad', 'crop' or 'stretch', not {fit!r}.")
     if not 0 <= background <= 255:
         raise ValueError(f"background must be a grey from 0 to 255, not {background!r}.")
+    if not is_file_or_folder(
+        path
+    ):  # to open a pipe is to wait for its other end; a folder raises OSError below
+        raise UnreadableError(path, "it is a pipe, a socket or a device, not a file")
     with open(path, "rb") as file:
         try:
-            picture = decode(open_header(file))
-            if picture.mode == "RGBA":
-                behind = Image.new("RGBA", picture.size, (background, background, background, 255))
-                picture = Image.alpha_composite(behind, picture)
-            picture = picture.convert("RGB" if colour else "L")
+            picture, dark = decode(open_header(file))
         except UnidentifiedImageError:
             is_empty = file.seek(0, os.SEEK_END) == 0
             raise UnreadableError(path, "the file is empty" if is_empty else "it is not a picture") from None
         except TooManyPixelsError:
             limit = f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
             raise UnreadableError(path, f"{limit}, which Pillow takes for an attack on the memory") from None
-        except Exception as error:  # a damaged file can raise almost anything in its decoder
+        except OtherPixelsError as error:
+            raise UnreadableError(path, str(error)) from error
+        except DamagedError as error:
             raise UnreadableError(path, f"it is damaged ({error})") from error
+    if picture.mode == "RGBA":
+        behind = Image.new("RGBA", picture.size, (background, background, background, 255))
+        picture = Image.alpha_composite(behind, picture)
+    picture = picture.convert("RGB" if colour else "L")
     if height_and_width is not None:
         width_and_height = height_and_width[::-1]  # Pillow's order
         if fit == "pad":
@@ -85,7 +127,13 @@ def read_picture(path, size=None, colour=True, fit="pad", background=255):
         else:
             picture = picture.resize(width_and_height)
     array = np.array(picture)  # a writable copy
-    return array if colour else array[..., None]
+    return array if colour else array[..., None], dark
+
+
+def is_file_or_folder(path):
+    """False for a pipe, a socket or a device, which may keep a reader waiting for ever. OSError: nothing is there."""
+    mode = os.stat(path).st_mode
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def open_header(file, formats=None, max_pixels=None):
@@ -93,8 +141,8 @@ def open_header(file, formats=None, max_pixels=None):
 
     Args:
         file: a path, or a file opened for reading bytes.
-        formats: the names of Pillow's formats that are tried, all but Encapsulated PostScript by default.
-        max_pixels: how many are read, Pillow's `Image.MAX_IMAGE_PIXELS` by default.
+        formats: the names of Pillow's formats that are tried, all but `NO_PICTURES` by default.
+        max_pixels: how many are read, Pillow's `Image.MAX_IMAGE_PIXELS` by default; if that is `None`, any number.
 
     Returns:
         A Pillow image, for `decode`.
@@ -102,19 +150,17 @@ def open_header(file, formats=None, max_pixels=None):
     Raises:
         TooManyPixelsError: the picture has more pixels.
         PIL.UnidentifiedImageError: the file is no picture of these formats.
-        Exception: whatever else a decoder raises at a damaged header.
+        DamagedError: its header is damaged.
+        OSError: the disk fails.
     """
-    if formats is None:  # Encapsulated PostScript is a program: to draw it, Pillow would start Ghostscript
+    if formats is None:
         Image.init()
-        formats = [name for name in Image.OPEN if name != "EPS"]
-    with _OPENING, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is refused here, in our words
-        try:
-            picture = Image.open(file, formats=formats)
-        except Image.DecompressionBombError:
-            raise TooManyPixelsError from None
+        formats = [name for name in Image.OPEN if name not in NO_PICTURES]
+    with _quietly(), _decoding():  # too many pixels are refused below, in our words
+        picture = Image.open(file, formats=formats)
     pixels = picture.width * picture.height
-    if pixels > (Image.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels):
+    limit = Image.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels
+    if limit is not None and pixels > limit:
         picture.close()
         raise TooManyPixelsError(pixels)
     return picture
@@ -124,25 +170,34 @@ def decode(picture, side=None):
     """Decode an opened picture, whatever its pixels are made of, and turn it as its EXIF note says.
 
     Args:
-        picture: from `open_header`; of an animation the first frame is taken.
+        picture: from `open_header`; of an animation, and of a file with several pictures, the first is taken.
         side: the longest that a side may be; larger pictures are shrunk as early as possible. `None` shrinks nothing.
 
     Returns:
         A Pillow image with 8 bits a channel: "RGBA" if parts of it may be transparent, else one that `convert` brings
-        to "RGB" or "L".
+        to "RGB" or "L". And a sentence if its grey is implausibly dark (see `read_picture`), else "".
 
     Raises:
-        Exception: the file is damaged; a decoder may raise almost anything.
+        DamagedError: the decoder gave up.
+        OtherPixelsError: its pixels are of a kind that is not read.
+        OSError: the disk fails.
     """
-    if side is not None:
-        picture.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at a fraction of its size
-    picture.load()
+    raw = picture.tile[0][3] if picture.tile else None  # how the file writes its pixels
+    with _decoding():
+        if side is not None:
+            picture.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at a fraction of its size
+        picture.load()
     if picture.mode == "F":
-        raise ValueError("its pixels are fractions of unknown scale")
-    with contextlib.suppress(Exception):  # a damaged note beside good pixels
+        raise OtherPixelsError("its pixels are fractions of unknown scale")
+    if picture.mode == "LAB":
+        raise OtherPixelsError("its colours are those of CIELAB, which are not read")
+    if isinstance(raw, str) and raw in TO_8_BITS and "transparency" in picture.info:
+        picture.info["transparency"] = TO_8_BITS[raw](picture.info["transparency"])
+    with _quietly(), contextlib.suppress(*DECODER_ERRORS):  # a damaged note beside good pixels
         ImageOps.exif_transpose(picture, in_place=True)
-    if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would cut it off at 255
-        picture = Image.fromarray((np.clip(np.asarray(picture, "int64"), 0, 65535) // 257).astype("uint8"))
+    dark = ""
+    if picture.mode.startswith("I"):
+        picture, dark = _grey_of_8_bits(picture)
     # The colours of a palette cannot be averaged: skip pixels first.
     if side is not None and picture.mode in ("1", "P"):
         step = max(1, max(picture.size) // (4 * side))
@@ -152,7 +207,62 @@ def decode(picture, side=None):
         picture = picture.convert("RGBA")
     if side is not None:
         picture.thumbnail((side, side), reducing_gap=2)
-    return picture
+    return picture, dark
+
+
+def _grey_of_8_bits(picture):
+    """Grey of 12, 16 or 32 bits as "L", or "LA" if a grey is transparent, and a sentence if it is implausibly dark.
+
+    Pillow's own conversion cuts off what is above 255.
+    """
+    grey = np.asarray(picture)  # (height, width), uint16 or int32
+    least, most = int(grey.min()), int(grey.max())
+    if picture.mode != "I" or picture.format in ("PNG", "PPM"):  # the file states a depth
+        tags = getattr(picture, "tag_v2", {})  # a TIFF's: 258 is BitsPerSample
+        white = 4095 if tags.get(258) == (12,) else 65535
+    else:
+        white = 255 if most <= 255 else 65535
+    if not 0 <= least <= most <= white:
+        raise OtherPixelsError(f"its grey values, {least:,} to {most:,}, are of unknown scale")
+    result = Image.fromarray((grey.astype("int32") * 255 // white).astype("uint8"))
+    if "transparency" in picture.info:
+        opacity = np.where(grey == picture.info["transparency"], 0, 255).astype("uint8")
+        result.putalpha(Image.fromarray(opacity))
+    if not 0 < most < (white + 1) // 4:
+        return result, ""
+    return result, (
+        f"its brightest grey is {most:,} of {white:,}, so that it comes out dark. If its camera has fewer bits than "
+        "the file, stretch its values to the whole scale and save it again."
+    )
+
+
+@contextlib.contextmanager
+def _decoding():
+    """For calls of Pillow alone: what a decoder raises at a damaged file becomes `DamagedError`, whatever it is.
+
+    A failing disk, a full memory and a mistake in this module stay what they are.
+    """
+    try:
+        yield
+    except UnidentifiedImageError:
+        raise
+    except Image.DecompressionBombError:
+        raise TooManyPixelsError from None
+    except DECODER_ERRORS as error:
+        if isinstance(error, OSError) and error.errno not in (
+            None,
+            errno.EINVAL,
+        ):  # EINVAL: a place before the start
+            raise
+        raise DamagedError(str(error) or type(error).__name__) from error
+
+
+@contextlib.contextmanager
+def _quietly():
+    """Pillow warns of odd notes in pictures that are readable all the same, and of many pixels."""
+    with _QUIET, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def _pad(picture, width_and_height, background):

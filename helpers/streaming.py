@@ -23,8 +23,8 @@ def embed_to_file(path, embed, read, count, chunk=2000, made_with="", progress=N
         read: a function, (start, stop) -> images start … stop − 1. It must give the same images every time.
         count: how many images there are, N.
         chunk: images in memory at once.
-        made_with: what makes these embeddings what they are, for instance the checksum of the network's weights.
-            Rows that were made with something else are refused.
+        made_with: what makes these embeddings what they are, for instance the checksum of the network's weights: a
+            text, a number, or a list or dictionary of them. Rows that were made with something else are refused.
         progress: a function that is called with the number of finished rows, after each chunk.
 
     Returns:
@@ -32,9 +32,10 @@ def embed_to_file(path, embed, read, count, chunk=2000, made_with="", progress=N
 
     Raises:
         OSError: there is no room for the file, found out before the first row is written.
-        ValueError: `path` does not end in .npy, `count` or `chunk` is not positive, `read` or `embed` does not return a
-            row for each image, the embeddings contain NaN or infinity, or the file holds something else than asked
-            for: another `count` or another `made_with`.
+        ValueError: `path` does not end in .npy, `count` or `chunk` is not positive, `made_with` cannot be written down,
+            `read` or `embed` does not return a row for each image, a chunk's rows are longer or shorter than those
+            before, the embeddings contain NaN or infinity, or the file holds something else than asked for: another
+            `count` or another `made_with`.
     """
     path = Path(path)
     part, note = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
@@ -42,7 +43,10 @@ def embed_to_file(path, embed, read, count, chunk=2000, made_with="", progress=N
         raise ValueError(
             f"Give a path ending in .npy, count ≥ 1 and chunk ≥ 1, not {path.name}, {count}, {chunk}."
         )
-    wanted = {"count": int(count), "made_with": made_with}
+    try:  # as it will be read again: a tuple comes back from the file as a list
+        wanted = json.loads(json.dumps({"count": int(count), "made_with": made_with}, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"made_with cannot be written into a JSON file: {made_with!r} ({error}).") from error
     finished = path.with_name(path.name + ".json")
     if path.exists():
         _compare(path, finished, wanted)
@@ -65,6 +69,11 @@ def embed_to_file(path, embed, read, count, chunk=2000, made_with="", progress=N
         file = np.load(
             part, mmap_mode="r+", allow_pickle=False
         )  # opened for each chunk, so that its pages are let go
+        if file.shape[1] != rows.shape[1]:  # NumPy would repeat a single column
+            raise ValueError(
+                f"embed returned {rows.shape[1]} numbers for each of the images {done} to {stop - 1}, but "
+                f"{file.shape[1]} for those before."
+            )
         file[done:stop] = rows
         file.flush()
         del file

@@ -275,3 +275,36 @@ def test_command_line(monkeypatch):
     monkeypatch.setattr(app, "serve", lambda page, host, port, **options: seen.update(host=host, port=port))
     app.main(["--images", "500", "--port", "8001"])
     assert seen == {"count": 500, "cache": app.CACHE, "host": "127.0.0.1", "port": 8001}
+
+
+# Nothing left to search
+
+
+def engine_of(labels):
+    engine = SearchEngine(IMAGES[: len(labels)], labels, NAMES)
+    engine.add("raw pixels", app.as_pixels(IMAGES[: len(labels)]), app.as_pixels)
+    return engine
+
+
+@pytest.mark.parametrize(
+    ("classes", "without", "expected"),
+    [((4,), None, []), ((3, 4), 2, []), ((3,), 2, []), ((3,), None, [2]), ((3, 4), 0, [2]), ((), 2, [0, 1])],
+)
+def test_search_without_candidates_finds_nothing(classes, without, expected):
+    answers = engine_of([0, 0, 3]).search(IMAGES[0], "raw pixels", classes, without)
+    assert [a.index for a in answers] == expected
+
+
+def test_only_picture_of_all_finds_nothing():
+    assert engine_of([0]).search(IMAGES[0], "raw pixels", without=0) == []
+
+
+def test_program_is_given_an_empty_list_for_a_class_without_pictures():
+    page = build_page(engine_of([0, 0, 3]), IMAGES[:1], ["one"])
+    client = Client(serve(page, prevent_thread_lock=True, inline=False), verbose=False)
+    try:
+        assert client.predict(data_url(DARK_SQUARE), "raw pixels", ["hat"], api_name="/search") == []
+        found = client.predict(data_url(DARK_SQUARE), "raw pixels", ["bag & belt"], api_name="/search")
+        assert [answer["index"] for answer in found] == [2]
+    finally:
+        page.close(verbose=False)

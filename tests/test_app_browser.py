@@ -283,3 +283,38 @@ def test_names_alternative_texts_language_and_contrast(page, scheme):
     assert page.locator("[role=status][aria-live=polite]", has_text="picture of: Bag").count() == 1
     assert page.evaluate("document.querySelectorAll('h1').length") == 1
     assert page.evaluate(FAINT) == []
+
+
+def test_nothing_left_to_search_gets_a_sentence_and_the_page_goes_on(browser):
+    """A class without pictures, and the only picture of its class: no answers, no traceback, and on with others."""
+    from helpers.app import SearchEngine
+
+    bag, trousers = np.flatnonzero(DATA.y_train == 8)[:1], np.flatnonzero(DATA.y_train == 1)[:12]
+    chosen = np.concatenate([bag, trousers])
+    engine = SearchEngine(DATA.x_train[chosen], DATA.y_train[chosen], DATA.class_names)
+    engine.add("raw pixels", as_pixels(DATA.x_train[chosen]), as_pixels)
+    served = build_page(engine, *sample_queries(DATA))
+    page = browser.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    try:
+        page.goto(serve(served, prevent_thread_lock=True, inline=False))
+        page.get_by_role("tab", name="Pick").click()
+        page.get_by_role("button", name="Search with this picture: Trouser").first.click()
+        message(page, "The 10 nearest pictures")
+        page.get_by_role("checkbox", name="Sandal").check()
+        message(page, "There is nothing to show: no other picture among Sandal")
+        assert page.locator("#answers button").count() == 0
+        page.get_by_role("checkbox", name="Sandal").uncheck()
+        page.get_by_role("checkbox", name="Bag").check()
+        page.locator("#answers button", has_text="Bag").wait_for()
+        page.locator("#answers button").click()
+        message(page, "Searched on from an answer: Bag. There is nothing to show: no other picture among Bag")
+        assert page.locator("#answers button").count() == 0
+        page.get_by_role("checkbox", name="Bag").uncheck()
+        message(page, "The 10 nearest pictures")
+        assert len(answers(page)) == 10
+        assert page.get_by_text("Error").count() == 0 and errors == []
+    finally:
+        page.close()
+        served.close(verbose=False)

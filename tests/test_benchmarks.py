@@ -306,3 +306,55 @@ def test_agrees_with_pytorch_metric_learnings_reading(cub):
     ):
         expected = [(cub / "images" / name, label) for name, label in pairs if label in classes]
         assert list(zip(files.paths, numbers.tolist(), strict=True)) == expected
+
+
+# What travels with an archive, and what an editor leaves in a list
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    "names", [["images.txt"], ["image_class_labels.txt"], ["images.txt", "image_class_labels.txt"]]
+)
+def test_byte_order_mark_in_birds_lists(cub, names):
+    for name in names:
+        (cub / name).write_bytes(BOM + (cub / name).read_bytes())
+    loaded = load_benchmark("cub_200_2011", cub, size=8, complete=False)
+    assert loaded.y_train.tolist() == [1, 1, 100] == labels_seen(loaded.x_train)
+
+
+def test_byte_order_mark_and_carriage_returns_in_cars_lists(tmp_path):
+    names = [f"Maker Model {i} 2012" for i in range(1, 197)]
+    (tmp_path / "names.csv").write_bytes(BOM + "\r\n".join(names).encode())
+    for part, label in (("train", 1), ("test", 99)):
+        (tmp_path / f"anno_{part}.csv").write_bytes(
+            BOM + f"00001.jpg,39,116,569,375,{label}\r\n\r\n".encode()
+        )
+        picture(tmp_path / "car_data/car_data" / part / names[label - 1] / "00001.jpg", label)
+    loaded = load_benchmark("cars196", tmp_path, size=8, complete=False)
+    assert loaded.y_train.tolist() == [1] == labels_seen(loaded.x_train)
+    assert loaded.y_query.tolist() == [99] == labels_seen(loaded.x_query)
+    (tmp_path / "anno_test.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"anno_test\.csv is missing\. Unpack the whole archive"):
+        load_benchmark("cars196", tmp_path, complete=False)
+
+
+def test_list_that_is_no_utf8_is_named(products):
+    text = (products / "Ebay_train.txt").read_text(encoding="utf-8")
+    (products / "Ebay_train.txt").write_text(text, encoding="utf-16")
+    with pytest.raises(ValueError, match=r"Ebay_train\.txt is not a text in UTF-8"):
+        load_benchmark("stanford_online_products", products, complete=False)
+
+
+def test_what_macos_adds_to_an_archive_is_no_car(tmp_path):
+    models = [f"Audi {i:03}" for i in range(99)]
+    for number, model in enumerate(models, 1):
+        picture(tmp_path / "train" / model / "00001.jpg", number)
+    for extra in (f"__MACOSX/train/{models[3]}/._00001.jpg", f"train/{models[4]}/._00001.jpg",
+                  "__MACOSX/train/A car of no maker/00001.jpg", ".cache/A thumbnail/00001.jpg"):  # fmt: skip
+        (tmp_path / extra).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / extra).write_bytes(b"\0\5\x16\7no picture")
+    loaded = load_benchmark("cars196", tmp_path, size=8, complete=False)
+    assert loaded.y_train.tolist() == list(range(1, 99)) == labels_seen(loaded.x_train)
+    assert loaded.y_query.tolist() == [99] == labels_seen(loaded.x_query)

@@ -1,9 +1,13 @@
+import contextlib
 import gzip
 import hashlib
+import os
 import shutil
 import struct
 import sys
+import tempfile
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -461,6 +465,118 @@ def test_folder_without_images_gives_the_first_reasons(tmp_path):
         load_image_folder(tmp_path, 8)
     assert "a/x.txt: it is not a picture." in str(error.value)
     assert "lost.png: it lies outside of the classes' folders." in str(error.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_named_pipe_is_skipped_by_name(tmp_path):
+    save(tmp_path / "cat/1.png")
+    os.mkfifo(tmp_path / "cat/2.png")
+    os.mkfifo(tmp_path / "pipe")
+    loaded = load_image_folder(tmp_path, 8)
+    assert loaded.paths == ("cat/1.png",)
+    assert loaded.skipped == {
+        "cat/2.png": "it is a pipe, a socket or a device, not a file",
+        "pipe": "it lies outside of the classes' folders",
+    }
+
+
+@contextlib.contextmanager
+def as_ordinary_person():
+    """The administrator may open everything: for a moment be somebody else."""
+    administrator = os.geteuid() == 0
+    if administrator:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if administrator:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no such rights")
+@pytest.mark.parametrize("rights", [0o000, 0o444, 0o111])
+def test_folder_that_cannot_be_opened_is_skipped_as_a_file_is(rights):
+    with tempfile.TemporaryDirectory() as folder:  # where everybody can go, which tmp_path is not
+        os.chmod(folder, 0o755)
+        root = Path(folder)
+        save(root / "a/one.png")
+        save(root / "a/locked/two.png")
+        save(root / "b/locked/three.png")
+        save(root / "locked/four.png")
+        locked = [root / "a/locked", root / "b/locked", root / "locked"]
+        for path in locked:
+            path.chmod(rights)
+        try:
+            with as_ordinary_person():
+                loaded = load_image_folder(root, 8)
+        finally:
+            for path in locked:
+                path.chmod(0o755)
+    assert (loaded.paths, loaded.class_names) == (("a/one.png",), ("a",))
+    files = {0o000: ("", "", ""), 0o111: ("", "", ""), 0o444: ("two.png", "three.png", "four.png")}[rights]
+    places = ("a/locked/", "b/locked/", "locked/")
+    why = "it cannot be opened (Permission denied)"
+    assert {p + f: loaded.skipped.get(p + f) for p, f in zip(places, files, strict=True)} == {
+        p + f: why for p, f in zip(places, files, strict=True)
+    }
+    assert loaded.skipped["b/"] == "no readable picture in it"
+
+
+def test_links_that_lead_back_are_no_classes(tmp_path):
+    folder = tmp_path / "above" / "pictures"
+    save(folder / "a/one.png")
+    for name, target in (("itself", folder), ("parent", folder.parent), ("root", tmp_path)):
+        (folder / name).symlink_to(target, target_is_directory=True)
+    (folder / "a/again").symlink_to(folder, target_is_directory=True)
+    (folder / "loop").symlink_to(folder / "loop")
+    loaded = load_image_folder(folder, 8)
+    assert (loaded.paths, loaded.class_names) == (("a/one.png",), ("a",))
+    back = "it is a link back to a folder that holds it"
+    assert loaded.skipped == {
+        "a/again/": "it is a link to a folder",
+        "itself/": back,
+        "loop": "it lies outside of the classes' folders",
+        "parent/": back,
+        "root/": back,
+    }
+    through_a_link = tmp_path / "link"
+    through_a_link.symlink_to(folder, target_is_directory=True)
+    assert load_image_folder(through_a_link, 8).paths == ("a/one.png",)
+
+
+def test_one_name_in_two_unicode_forms_is_one_class(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
+    save(tmp_path / composed / "1.png")
+    if (tmp_path / decomposed).exists():
+        pytest.skip("this disk takes the two forms for one name")
+    save(tmp_path / decomposed / "2.png")
+    save(tmp_path / "Cafe/3.png")
+    save(tmp_path / "Zoo/4.png")
+    loaded = load_image_folder(tmp_path, 8)
+    assert loaded.class_names == ("Cafe", composed, "Zoo")
+    assert loaded.labels.tolist() == [0, 1, 1, 2]
+    assert sorted(loaded.paths) == sorted(
+        ["Cafe/3.png", f"{composed}/1.png", f"{composed}/2.png", "Zoo/4.png"]
+    )
+
+
+def test_what_macos_adds_to_an_archive_is_passed_over(tmp_path):
+    save(tmp_path / "cat/1.png")
+    for extra in ("__MACOSX/cat/._1.png", "cat/._1.png", "cat/__MACOSX/2.png"):
+        save(tmp_path / extra, format="PNG")
+    loaded = load_image_folder(tmp_path, 8)
+    assert (loaded.paths, loaded.class_names, loaded.skipped) == (("cat/1.png",), ("cat",), {})
+
+
+def test_dark_pictures_are_told_once_for_the_whole_folder(tmp_path):
+    for name in ("a/1.png", "a/2.png", "b/3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(tmp_path / name)
+    save(tmp_path / "b/4.png")
+    told = r"3 of 4 pictures are very dark\. a/1\.png: its brightest grey is 4,095 of 65,535"
+    with pytest.warns(UserWarning, match=told) as warned:
+        assert load_image_folder(tmp_path, 8, background=15).images[0].max() == 15
+    assert len(warned) == 1 and warned[0].filename == __file__
 
 
 # Splits

@@ -1,6 +1,8 @@
 """A stranger's picture is opened with care: every bad input gets an answer or a sentence, soon."""
 
 import io
+import os
+import signal
 import struct
 import time
 import zlib
@@ -233,3 +235,92 @@ def test_prepare_weighs_colours_as_the_eye_does():
     picture = np.zeros((3, 3, 3), np.uint8)
     picture[1, 1] = (0, 255, 0)
     assert prepare(picture)["grey"][1, 1] == round(0.587 * 255)
+
+
+# Whose fault it is, and what is told
+
+
+def test_phones_picture_of_several_is_not_called_animated():
+    photo = Image.fromarray(disc()).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    phone = encoded(photo, "MPO", save_all=True, append_images=[photo.resize((40, 40))], exif=exif)
+    with Image.open(io.BytesIO(phone)) as opened:
+        assert (opened.format, opened.is_animated) == ("MPO", True)  # as Pillow sees it
+    picture, remarks = open_picture(phone)
+    assert remarks == []
+    assert np.abs(picture.astype(int) - np.rot90(disc(), -1)[..., None]).mean() < 3
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_pillows_own_limit_plays_no_part(monkeypatch, limit):
+    """`None` must not make every picture damaged, nor is this module's limit lifted by it."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    if limit is None:
+        assert open_picture(encoded(disc()))[0].shape == (200, 200, 3)
+        with pytest.raises(PictureError, match="81 million pixels, and at most 64 million"):
+            open_picture(png_of_size(9000, 9000))
+    else:
+        with pytest.raises(PictureError, match="far too many pixels, and at most 64 million"):
+            open_picture(encoded(disc()))
+
+
+@pytest.mark.parametrize(
+    "fault", [NameError("a slip of ours"), MemoryError(), OSError(5, "Input/output error")]
+)
+@pytest.mark.parametrize(
+    "place", ["PIL.Image.open", "PIL.PngImagePlugin.PngImageFile.load", "helpers.photos.decode"]
+)
+def test_other_faults_are_not_the_pictures(monkeypatch, place, fault):
+    content = encoded(disc())
+
+    def fail(*arguments, **options):
+        raise fault
+
+    monkeypatch.setattr(place, fail)
+    with pytest.raises(type(fault)) as error:
+        open_picture(content)
+    assert error.value is fault
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipe_and_device_are_refused_at_once(tmp_path):
+    def stop(*_):
+        raise TimeoutError("still waiting after 10 s")
+
+    os.mkfifo(tmp_path / "pipe.png")
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(10)
+    try:
+        for path in (tmp_path / "pipe.png", "/dev/zero"):
+            with pytest.raises(PictureError, match="a pipe, a socket or a device"):
+                open_picture(path)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(FileNotFoundError):
+        open_picture(tmp_path / "nothing.png")
+
+
+def test_transparent_colour_of_deep_grey_is_filled():
+    """A transparent black behind a light disc: filled with black, as 8 bits of it would be."""
+    deep = np.where(disc() < 100, 60000, 0).astype(np.uint16)
+    picture, remarks = open_picture(encoded(deep, transparency=0))
+    assert remarks == ["Transparent parts are filled with black."]
+    assert np.array_equal(picture[..., 0], deep // 257)
+
+
+def test_dark_deep_grey_is_told():
+    picture, remarks = open_picture(encoded(disc().astype(np.uint16) * 16))  # a camera of 12 bits
+    assert remarks == ["The picture is very dark: it uses less than a quarter of its scale of grey."]
+    assert picture.max() == 240 * 16 // 257
+    assert open_picture(encoded(disc() // 16))[1] == []  # bytes are as dark as any viewer shows them
+
+
+def test_sentences_tell_the_numbers():
+    with pytest.raises(PictureError, match="This file has 31 megabytes, and at most 30 are read"):
+        open_picture(bytes(31_000_000))
+    with pytest.raises(PictureError, match=r"that can be read here \(PNG, JPEG, GIF, WEBP, BMP\)"):
+        open_picture(b"text")
+    with pytest.raises(PictureError, match="damaged: it cannot be decoded to its end"):
+        open_picture(encoded(np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8))[:-3000])

@@ -1,8 +1,14 @@
 """One file in, one array out: each test writes the picture that it is about."""
 
+import contextlib
 import io
+import os
+import signal
+import socket
+import struct
 import subprocess
 import sys
+import warnings
 import zlib
 from pathlib import Path
 
@@ -302,7 +308,9 @@ def test_nothing_is_written_to_stderr(tmp_path):
         "    except UnreadableError as error: print(error)"
     )
     names = [str(path) for path in sorted(tmp_path.iterdir())]
-    run = subprocess.run([sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith("bomb.png cannot be read: more than")
 
@@ -366,3 +374,234 @@ def test_files_feed_balanced_batches(five):
 
 def test_normalised_name():
     assert normalised("e\u0301") == "\u00e9" and normalised("plain") == "plain"
+
+
+# Grey of other depths, and colours that are transparent
+
+
+def png_with_transparent_colour(depth, colour_type, row, colour, width):
+    def chunk(kind, content):
+        return (
+            len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+        )
+
+    header = struct.pack(">IIBBBBB", width, 1, depth, colour_type, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"tRNS", colour), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "transparent", "expected"),
+    [
+        (1, bytes([0b01000000]), 1, [0, 9]),
+        (2, bytes([0b00011011]), 2, [0, 85, 9, 255]),
+        (4, bytes([0x0A, 0xF3]), 10, [0, 9, 255, 51]),
+        (8, bytes([0, 7, 200, 255]), 200, [0, 7, 9, 255]),
+        (16, struct.pack(">4H", 0, 30000, 30001, 65535), 30000, [0, 9, 116, 255]),
+        (16, struct.pack(">4H", 0, 257, 65535, 0), 0, [9, 1, 255, 9]),
+    ],
+)
+def test_grey_that_is_transparent_shows_the_background_at_any_depth(
+    tmp_path, depth, row, transparent, expected
+):
+    content = png_with_transparent_colour(depth, 0, row, struct.pack(">H", transparent), len(expected))
+    (tmp_path / "a.png").write_bytes(content)
+    for colour in (False, True):
+        seen = read_picture(tmp_path / "a.png", colour=colour, background=9)
+        assert seen[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(("depth", "code"), [(8, ">6B"), (16, ">6H")])
+def test_colour_that_is_transparent_shows_the_background_at_any_depth(tmp_path, depth, code):
+    factor = 1 if depth == 8 else 250  # 16 bits whose two bytes differ
+    row = struct.pack(code, *(factor * value for value in (1, 2, 3, 40, 50, 60)))
+    colour = struct.pack(">3H", *(factor * value for value in (40, 50, 60)))
+    (tmp_path / "a.png").write_bytes(png_with_transparent_colour(depth, 2, row, colour, 2))
+    seen = read_picture(tmp_path / "a.png", background=9)[0]
+    assert seen[1].tolist() == [9, 9, 9] and (seen[0] < 4).all()
+
+
+def tiff_of_12_bits(path, values):
+    """A row of grey with 12 bits a pixel, packed two to three bytes; its tags say so."""
+    packed = bytearray()
+    for a, b in zip(values[::2], values[1::2], strict=True):
+        packed += bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255])
+    tags = [(256, len(values)), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1),
+            (279, len(packed))]  # fmt: skip
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, n) for tag, n in tags)
+    packed += b"\0" * (len(packed) % 2)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + directory + bytes(4))
+
+
+def test_twelve_bits_that_the_file_states_fill_the_scale(tmp_path):
+    tiff_of_12_bits(tmp_path / "a.tif", [0, 2048, 4095, 17])
+    with Image.open(tmp_path / "a.tif") as picture:
+        assert np.asarray(picture)[0].tolist() == [0, 2048, 4095, 17]  # the file is as we think
+    assert read_picture(tmp_path / "a.tif", colour=False)[0, :, 0].tolist() == [0, 127, 255, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([0, 100, 255], [0, 100, 255]), ([0, 25700, 65535], [0, 100, 255]), ([0, 256, 65535], [0, 0, 255])],
+)
+def test_integers_of_32_bits_are_taken_for_8_or_16(tmp_path, values, expected):
+    Image.fromarray(np.array([values], np.int32)).save(tmp_path / "a.tif")
+    assert read_picture(tmp_path / "a.tif", colour=False)[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "told"), [([0, 65536], "0 to 65,536"), ([-1, 9], "-1 to 9"), ([0, 2**31 - 1], "0 to 2,147,483,647")]
+)  # fmt: skip
+def test_integers_beyond_16_bits_are_refused_as_fractions_are(tmp_path, values, told):
+    Image.fromarray(np.array([values], np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(UnreadableError, match=f"its grey values, {told}, are of unknown scale"):
+        read_picture(tmp_path / "a.tif")
+
+
+def test_grey_of_a_portable_map_has_the_scale_that_it_states(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"P5 3 1 4095\n" + struct.pack(">3H", 0, 2048, 4095))
+    assert read_picture(tmp_path / "a.pgm", colour=False)[0, :, 0].tolist() == [0, 127, 255]
+    (tmp_path / "dark.pgm").write_bytes(b"P5 2 1 65535\n" + struct.pack(">2H", 0, 200))
+    with pytest.warns(UserWarning, match=r"dark\.pgm: its brightest grey is 200 of 65,535"):
+        assert read_picture(tmp_path / "dark.pgm").max() == 0
+
+
+@pytest.mark.parametrize(
+    ("bits", "dark"), [(8, True), (10, True), (12, True), (14, True), (15, False), (16, False)]
+)
+def test_a_picture_that_uses_little_of_its_scale_is_told(tmp_path, bits, dark):
+    brightest = 2**bits - 1
+    Image.fromarray(np.linspace(0, brightest, 6).astype(np.uint16)[None]).save(tmp_path / "camera.png")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        array = read_picture(tmp_path / "camera.png", colour=False)
+    assert array.max() == brightest // 257
+    assert len(told) == dark
+    for warned in told:
+        assert str(warned.message).startswith(
+            f"camera.png: its brightest grey is {brightest:,} of 65,535, so that"
+        )
+    assert all(w.filename == __file__ for w in told)  # it points at the reader's own line
+
+
+def test_black_and_dark_bytes_are_what_they_are(tmp_path):
+    Image.new("I;16", (3, 3), 0).save(tmp_path / "black.png")
+    Image.new("L", (3, 3), 5).save(tmp_path / "bytes.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_picture(tmp_path / "black.png").max() == 0
+        assert read_picture(tmp_path / "bytes.png").max() == 5
+
+
+# Whose fault it is
+
+
+def test_pillows_limit_may_be_lifted_or_moved(two_colours, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert read_picture(two_colours).shape == (20, 40, 3)
+    assert PictureFiles([two_colours], 6)[0].shape == (6, 6, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 799)
+    with pytest.raises(UnreadableError, match="more than 799 pixels"):
+        read_picture(two_colours)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 800)
+    assert read_picture(two_colours).shape == (20, 40, 3)
+
+
+@pytest.mark.parametrize("name", ["features.h5", "weather.grib", "weather.bufr", "drawing.wmf", "film.mpg"])
+def test_intact_files_that_are_no_pictures_are_not_called_damaged(tmp_path, name):
+    head = {
+        "h5": b"\x89HDF\r\n\x1a\n",
+        "grib": b"GRIB\0\0\0\1",
+        "bufr": b"BUFR",
+        "wmf": b"\xd7\xcd\xc6\x9a\0\0" + struct.pack("<4hH", 0, 0, 99, 99, 99) + bytes(6) + b"\x01\0\t\0",
+        "mpg": b"\0\0\1\xb3\x10\x01\x00\x00",
+    }[name.partition(".")[2]]
+    (tmp_path / name).write_bytes(head + bytes(200))
+    with pytest.raises(UnreadableError) as error:
+        read_picture(tmp_path / name)
+    assert error.value.reason == "it is not a picture"
+
+
+@pytest.mark.parametrize(
+    "fault", [NameError("a slip of ours"), MemoryError(), OSError(5, "Input/output error")]
+)
+@pytest.mark.parametrize("place", ["PIL.ImageFile.ImageFile.load", "PIL.Image.open"])
+def test_other_faults_are_not_called_damage(two_colours, monkeypatch, place, fault):
+    def fail(*arguments, **options):
+        raise fault
+
+    monkeypatch.setattr(place, fail)
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    with pytest.raises(type(fault)) as error:
+        read_picture(two_colours)
+    assert error.value is fault
+
+
+@pytest.mark.parametrize("step", ["PIL.Image.alpha_composite", "PIL.Image.Image.convert", "numpy.asarray"])
+def test_a_slip_after_decoding_is_not_the_files_damage(tmp_path, monkeypatch, step):
+    path = tmp_path / "a.png"
+    if step == "numpy.asarray":
+        Image.new("I;16", (2, 2), 40000).save(path)
+    else:
+        Image.new("RGBA", (2, 2)).save(path)
+
+    def slip(*arguments, **options):
+        raise TypeError("a slip of ours")
+
+    monkeypatch.setattr(step, slip)
+    with pytest.raises(TypeError, match="a slip of ours"):
+        read_picture(path)
+
+
+def test_colours_that_are_not_read_are_no_damage(tmp_path):
+    Image.new("LAB", (2, 2)).save(tmp_path / "a.tif")
+    with pytest.raises(UnreadableError, match=r"a\.tif cannot be read: its colours are those of CIELAB"):
+        read_picture(tmp_path / "a.tif")
+
+
+def test_of_several_pictures_the_first_is_taken(tmp_path):
+    for name, kind in (("phone.jpg", "MPO"), ("pages.tif", "TIFF")):
+        photo, depth = Image.new("RGB", (16, 8), GREEN), Image.new("RGB", (16, 8), BLUE)
+        photo.save(tmp_path / name, kind, save_all=True, append_images=[depth])
+        np.testing.assert_allclose(read_picture(tmp_path / name)[4, 4], GREEN, atol=6)
+
+
+# What would keep a reader waiting for ever
+
+
+@pytest.fixture
+def soon():
+    """An alarm instead of a test that never ends."""
+
+    def stop(*_):
+        raise TimeoutError("still waiting after 10 s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_sockets_and_devices_are_refused_at_once(tmp_path, soon, five):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(tmp_path):
+        listener.bind("socket.png")  # a whole path may be too long for a socket
+        for path in ("pipe.png", tmp_path / "link.png", "socket.png", "/dev/zero"):
+            with pytest.raises(UnreadableError, match="it is a pipe, a socket or a device, not a file"):
+                read_picture(path)
+    with pytest.raises(UnreadableError, match=r"^pipe\.png cannot be read"):
+        PictureFiles([*five, tmp_path / "pipe.png"], 6)[:]
+
+
+def test_importing_leaves_the_warnings_filters_alone():
+    code = (
+        "import warnings, numpy\n"
+        "before = list(warnings.filters)\n"
+        "import helpers.pictures, helpers.photos, helpers.data, helpers.benchmarks, helpers.streaming\n"
+        "print(before == warnings.filters)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert run.stdout == "True\n", run.stderr

@@ -246,3 +246,159 @@ def test_a_class_keeps_its_colour_when_others_are_missing(shown):
 def test_a_single_image_is_not_taken_for_many():
     with pytest.raises(ValueError, match="is one image"):
         show_images(IMAGES[0])
+
+
+# Colour on one scale, texts letter by letter, a look and a name for each label
+
+
+def drawn(figure):
+    """The colour images of a figure, as bytes."""
+    return np.array([axis.images[0].get_array() for axis in figure.axes if axis.images])
+
+
+COLOURS = np.random.default_rng(1).integers(0, 256, (3, 6, 5, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        COLOURS.astype("float32"), COLOURS.astype("float64"), COLOURS.astype("float16"), COLOURS / 255,
+        (COLOURS / 255).astype("float32"), COLOURS.astype("int64"), COLOURS.astype("uint16"),
+        COLOURS.astype("uint16") * 257, COLOURS.astype("int32") * 257, list(COLOURS.astype("float32")),
+    ],
+    ids=lambda images: f"{np.asarray(images).dtype} to {np.max(images):.0f}",
+)  # fmt: skip
+def test_colour_of_any_numbers_is_drawn_as_its_bytes_are(shown, same):
+    show_images(same)
+    assert np.abs(drawn(shown[0][0]).astype(int) - COLOURS).max() <= (
+        1 if "16" in str(np.asarray(same).dtype) else 0
+    )
+
+
+def test_a_dark_image_among_others_stays_dark(shown):
+    images = COLOURS.astype("float32")
+    images[1] /= 255  # nearly black, beside others that reach 255
+    show_images(images)
+    assert drawn(shown[0][0])[1].max() <= 1
+
+
+def test_overshoot_is_cut_off_and_other_scales_are_refused(shown):
+    for white in (1, 255):
+        images = np.full((1, 2, 2, 3), 0.5 * white)
+        images[0, 0, 0], images[0, 1, 1] = 1.02 * white, -0.02 * white
+        show_images(images)
+        assert drawn(shown[-1][0])[0, [0, 0, 1], [0, 1, 1], 0].tolist() == [255, 128, 0]
+    for wrong, told in (
+        (np.float32([-2.1, 2.6]), "from -2.1 to 2.6"),
+        ([-300, 5], "from -300 to 5"),
+        ([np.nan, 1], "nan"),
+    ):
+        with pytest.raises(ValueError, match=rf"Colours .*{told}.* cannot be drawn: bring them to 0–255"):
+            show_images(np.resize(wrong, (1, 2, 2, 3)))
+    assert len(plt.get_fignums()) == 2  # the two above
+
+
+def test_strips_are_drawn_on_one_scale_too(shown):
+    answers = COLOURS[None].astype("float32")
+    show_retrieval(answers[0, :1] / 255, [0], answers, [[0, 1, 0]], ["bag", "coat"], "One", "one strip")
+    images = drawn(shown[0][0])
+    assert images[0].max() <= 1 and (images[1:] == COLOURS).all()
+
+
+@pytest.mark.parametrize(
+    "text", ["$5_shirt_$", "US$", "A$AP vs. $uicide_boy$", r"a\$b", "_background_", "$\\bad$"]
+)
+def test_texts_are_shown_letter_by_letter(displayed, monkeypatch, text):
+    figures, real = [], plots.show
+    monkeypatch.setattr(plots, "show", lambda figure, alt: figures.append(figure) or real(figure, alt))
+    show_images(IMAGES[:1], titles=[text], title=text)
+    show_retrieval(IMAGES[:1], [0], IMAGES[None, :1], [[0]], [text], text, "one strip")
+    plot_embedding(POINTS, [0, 1, 0, 1], title=text, class_names=[text, "other"])
+    assert len(displayed) == 3 and plt.get_fignums() == []
+    images, strips, points = figures
+    assert images.get_suptitle() == strips.get_suptitle() == images.axes[0].get_title() == text
+    legend = points.axes[0].get_legend().get_texts()
+    assert [label.get_text() for label in legend] == [text, "other"]
+    literal = [
+        images._suptitle,
+        strips._suptitle,
+        images.axes[0].title,
+        strips.axes[0].title,
+        strips.axes[2].title,
+    ]
+    for label in [*literal, points.axes[0].title, *legend]:
+        assert not label.get_parse_math()
+
+
+def looks(figure):
+    return [
+        (to_hex(c.get_facecolor()[0]), c.get_paths()[0].vertices.tobytes())
+        for c in figure.axes[0].collections
+    ]
+
+
+def test_a_hundred_classes_all_look_different(shown):
+    plot_embedding(np.zeros((100, 2)), np.arange(100))
+    plot_embedding(np.zeros((10, 2)), np.arange(10))
+    hundred, ten = (looks(figure) for figure, _ in shown)
+    assert len(set(hundred)) == 100
+    assert hundred[:10] == ten
+
+
+def test_labels_a_hundred_apart_look_different_too(shown):
+    for labels in ([3, 103, 203], [-1, 9, 99], [111085122871, 111265328571, 251952414262]):
+        plot_embedding(np.zeros((3, 2)), labels)
+        figure = shown[-1][0]
+        assert len(set(looks(figure))) == 3
+        assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == [str(x) for x in labels]
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_label_without_a_name_is_refused(label):
+    told = rf"Label {label} has no name: class_names holds those of 0 to 2\."
+    with pytest.raises(ValueError, match=told):
+        plot_embedding(POINTS, [0, 1, label, label], class_names=["cat", "dog", "bird"])
+    for query, answer in ((label, 0), (0, label)):
+        with pytest.raises(ValueError, match=told):
+            show_retrieval(
+                IMAGES[:1], [query], IMAGES[None, :1], [[answer]], ["cat", "dog", "bird"], "One", "strip"
+            )
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("labels", [["cat", "cat", "dog", "dog"], [0.0, 1.0, 0.5, 1.0], [None, 1, 2, 3]])
+def test_labels_that_are_no_integers_are_refused_with_the_cure(labels):
+    with pytest.raises(
+        ValueError, match=r"labels must be integers, not .*np\.unique\(names, return_inverse=True\)"
+    ):
+        plot_embedding(POINTS, labels)
+    with pytest.raises(ValueError, match="labels must be integers, not"):
+        show_retrieval(IMAGES[:1], labels[:1], IMAGES[None, :1], [[0]], ["bag"], "One", "one strip")
+    assert plt.get_fignums() == []
+
+
+def test_figure_that_cannot_be_drawn_is_closed_all_the_same(displayed):
+    figure, axis = plt.subplots()
+    axis.set_title("$\\nothing{$")
+    with pytest.raises(ValueError, match="nothing"):
+        show(figure, "a faulty formula of one's own")
+    assert plt.get_fignums() == [] and displayed == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"), [((4, 3), r"\(4, 3\) with 4 labels"), ((4, 2), r"\(4, 2\) with 3 labels")]
+)
+def test_message_tells_both_shapes(shape, told):
+    with pytest.raises(ValueError, match=rf"not {told}"):
+        plot_embedding(np.zeros(shape), [0] * (4 if shape[1] == 3 else 3))
+
+
+def test_messages_of_images_and_strips_tell_what_they_got():
+    with pytest.raises(ValueError, match=r"with N ≥ 1, not \(6, 5\)"):
+        show_images(np.zeros((6, 5)))
+    with pytest.raises(
+        ValueError, match=r"answers \(1, 1, 6, 5, 1\) and answer_labels \(2, 1\) must both begin"
+    ):
+        show_retrieval(IMAGES[:2], [0, 0], IMAGES[None, :1], [[0], [0]], ["bag"], "One", "strip")
+    with pytest.raises(ValueError, match="2 queries and 1 labels, but answers for 1"):
+        show_retrieval(IMAGES[:2], [0], IMAGES[None, :1], [[0]], ["bag"], "One", "strip")

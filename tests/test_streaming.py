@@ -251,3 +251,67 @@ def test_any_piece_is_a_piece_of_the_whole():
 def test_beyond_the_end_is_an_error(start, stop):
     with pytest.raises(IndexError):
         shifted_copies(np.zeros((2, 8, 8, 1), np.uint8))(start, stop)
+
+
+# What a note says, and what a chunk must be
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    "made_with",
+    [("sha", 3), ["sha", 3], {"network": "sha", "shift": (1, 2)}, {3: "three"}, 0.1, None, "Größe"],
+)
+def test_its_own_file_is_never_refused(tmp_path, finished, made_with):
+    """JSON gives a tuple back as a list, and the number of a dictionary's key as text."""
+    path = tmp_path / "e.npy"
+    if not finished:
+        with pytest.raises(Interruption):
+            embed_to_file(path, embed, interrupted_at(3, read), 10, chunk=3, made_with=made_with)
+    for _ in range(2):
+        assert np.array_equal(
+            embed_to_file(path, embed, read, 10, chunk=3, made_with=made_with), expected(10)
+        )
+    with pytest.raises(ValueError, match=r"made_with .*, not 'another'"):
+        embed_to_file(path, embed, read, 10, chunk=3, made_with="another")
+
+
+@pytest.mark.parametrize("made_with", [np.int64(3), Path("weights"), b"sha", float("nan"), {1, 2}])
+def test_what_cannot_be_written_down_is_refused_before_anything_is_embedded(tmp_path, made_with):
+    with pytest.raises(
+        ValueError, match=r"made_with cannot be written into a JSON file: .*(3|weights|sha|nan|2)"
+    ):
+        embed_to_file(tmp_path / "e.npy", None, None, 10, made_with=made_with)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_chunk_of_another_width_is_refused_and_never_repeated(tmp_path, width):
+    def another(numbers):
+        return embed(numbers) if numbers[0] == 0 else np.ones((len(numbers), width))
+
+    path = tmp_path / "e.npy"
+    told = f"embed returned {width} numbers for each of the images 3 to 5, but 3 for those before"
+    with pytest.raises(ValueError, match=told):
+        embed_to_file(path, another, read, 10, chunk=3)
+    assert json.loads((tmp_path / "e.npy.part.json").read_text(encoding="utf-8"))["rows"] == 3
+    with pytest.raises(ValueError, match=told):  # the same after an interruption
+        embed_to_file(path, another, read, 10, chunk=3)
+    assert np.array_equal(embed_to_file(path, embed, read, 10, chunk=3), expected(10))
+
+
+def test_messages_tell_the_very_chunk(tmp_path):
+    def embed_wrongly(numbers):
+        rows = embed(numbers).astype(float)
+        rows[:, 0][numbers == 4] = np.nan
+        return rows
+
+    with pytest.raises(ValueError, match="The embeddings of images 3 to 5 contain NaN or infinity"):
+        embed_to_file(tmp_path / "a.npy", embed_wrongly, read, 10, chunk=3)
+    with pytest.raises(ValueError, match=r"embed returned \(2, 3\) for 3 images: it should be \(3, d\)"):
+        embed_to_file(tmp_path / "b.npy", lambda x: embed(x)[:-1], read, 10, chunk=3)
+    with pytest.raises(ValueError, match=r"read\(0, 3\) returned 2 images instead of 3"):
+        embed_to_file(tmp_path / "c.npy", embed, lambda a, b: read(a, b)[1:], 10, chunk=3)
+    with pytest.raises(ValueError, match=r"not e\.bin, 5, 2"):
+        embed_to_file(tmp_path / "e.bin", embed, read, 5, chunk=2)
+    with pytest.raises(IndexError, match="Images 5 to 163 of 162"):
+        shifted_copies(np.zeros((2, 8, 8, 1), np.uint8))(5, 163)
