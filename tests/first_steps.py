@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def newcomers_environment(home):
 
 
 def open_course(command, clone, environment):
-    """Start JupyterLab as README says, ask it for the first lesson and a kernel, and stop it; the seconds to its start."""
+    """Start JupyterLab as README says, ask it for the first lesson and a kernel, and stop it; how long it took."""
     started = time.monotonic()
     lab = subprocess.Popen(
         command, shell=True, cwd=clone, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -96,8 +97,8 @@ def open_course(command, clone, environment):
         assert address, "JupyterLab printed no address:\n" + "".join(told[-40:])
         # Its messages must be read on, or it waits for room in the pipe.
         threading.Thread(target=lab.stdout.read, daemon=True).start()
-        seconds = time.monotonic() - started
         lesson = ask(*address.groups(), f"/api/contents/{FIRST_LESSON}")
+        seconds = time.monotonic() - started
         assert lesson["type"] == "notebook" and lesson["content"]["cells"], lesson
         kernel = ask(*address.groups(), "/api/kernels", method="POST")
         assert kernel["name"] == "python3", kernel
@@ -113,12 +114,18 @@ def open_course(command, clone, environment):
 
 
 def ask(address, token, path, method="GET"):
-    request = urllib.request.Request(
-        address + path, method=method, headers={"Authorization": f"token {token}"}
-    )
+    """JupyterLab's answer; on a busy machine it tells its address some time before it listens."""
+    headers = {"Authorization": f"token {token}"}
+    request = urllib.request.Request(address + path, method=method, headers=headers)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine, past any proxy
-    with direct.open(request, timeout=60) as answer:
-        return json.load(answer)
+    for seconds_left in reversed(range(120)):
+        try:
+            with direct.open(request, timeout=60) as answer:
+                return json.load(answer)
+        except urllib.error.URLError as error:
+            if not seconds_left or not isinstance(error.reason, ConnectionRefusedError):
+                raise
+            time.sleep(1)
 
 
 def run_tests(command, clone, environment):
