@@ -26,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_LESSON = "00_start_here.ipynb"  # JupyterLab opened with a file has that file's folder as its root
 A_FEW_TESTS = "notebooks/solutions/06_recall_at_k.ipynb tests/test_checks.py"
-MINUTES = 20  # to install everything over a slow line
+MINUTES = 40  # to install everything over a slow line
 
 
 def commands(readme):
@@ -45,20 +45,8 @@ def newcomers_environment(home):
     Kept are the way to the package registries and what was downloaded before (the caches of pip and uv), so that this
     takes a minute or two instead of ten.
     """
-    kept = (
-        "PIP_",
-        "UV_",
-        "SSL_",
-        "REQUESTS_",
-        "LANG",
-        "LC_",
-        "TMPDIR",
-        "http",
-        "HTTP",
-        "no_proxy",
-        "NO_PROXY",
-    )
-    environment = {name: value for name, value in os.environ.items() if name.startswith(kept)}
+    kept = "PIP_ UV_ SSL_ REQUESTS_ LD_LIBRARY_PATH LANG LC_ TMPDIR http HTTP no_proxy NO_PROXY".split()
+    environment = {name: value for name, value in os.environ.items() if name.startswith(tuple(kept))}
     environment.pop("UV_PROJECT_ENVIRONMENT", None)
     folders = [Path(folder) for folder in os.environ["PATH"].split(os.pathsep) if folder]
     outside = [str(folder) for folder in folders if not (folder.parent / "pyvenv.cfg").exists()]
@@ -67,14 +55,18 @@ def newcomers_environment(home):
     if uv:
         caches["UV_CACHE_DIR"] = [uv, "cache", "dir"]
         outside.append(str(Path(uv).parent))  # last, where it may stand in an environment of its own
+    mine = Path.home() / ".config"
+    for name, file in (("PIP_CONFIG_FILE", mine / "pip/pip.conf"), ("UV_CONFIG_FILE", mine / "uv/uv.toml")):
+        if file.exists():
+            environment.setdefault(name, str(file))
     for name, command in caches.items():
         answer = subprocess.run(command, capture_output=True, text=True)
         if answer.returncode == 0:
             environment.setdefault(name, answer.stdout.strip())
-    settings = home / ".jupyter"  # what a newcomer has not: here nobody looks at a browser, and root may test
-    settings.mkdir()
-    quiet = {"ServerApp": {"open_browser": False, "allow_root": True}}
-    (settings / "jupyter_server_config.json").write_text(json.dumps(quiet), encoding="utf-8")
+    quiet = home / ".jupyter"  # what a newcomer has not: here nobody looks at a browser, and root may test
+    quiet.mkdir()
+    settings = {"ServerApp": {"open_browser": False, "allow_root": True}}
+    (quiet / "jupyter_server_config.json").write_text(json.dumps(settings), encoding="utf-8")
     return environment | {"HOME": str(home), "PATH": os.pathsep.join(outside), "COLUMNS": "120"}
 
 
