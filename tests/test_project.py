@@ -7,8 +7,9 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tools")]
 
+from first_steps import commands  # noqa: E402
 from repoint import repoint  # noqa: E402
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -16,10 +17,22 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FILES = ("README.md", "pyproject.toml", "tools/setup_cell.py")
 
 
-def test_continuous_integration_runs_the_readme_s_test_command():
-    command = re.search(r"^uv run pytest$", README, flags=re.M)
-    assert command, "README shows the test command on a line of its own"
-    assert f"\n{command[0]}\n" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+def test_readme_opens_and_tests_this_folder_as_it_is():
+    """`.ci/run` types these commands in a clone (tests/first_steps.py); here is what they may not say."""
+    pairs = commands(README)
+    assert set(pairs) == {"pip", "uv"}
+    for opening, test in pairs.values():
+        assert opening.endswith("jupyter lab notebooks/00_start_here.ipynb")
+        assert test.endswith("pytest")
+    assert not re.search(r"git clone|\bcd ", README.split("## The lessons")[0])
+    assert f"git clone {PROJECT['project']['urls']['Repository']}" not in README
+
+
+def test_continuous_integration_types_the_readme_s_commands():
+    script = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    assert re.search(r"^python3 tests/first_steps\.py$", script, flags=re.M)
+    _, test = commands(README)["uv"]
+    assert f"\n{test}\n" in script
     assert "bash .ci/run" in (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
 
 
@@ -57,18 +70,38 @@ def test_one_command_points_everything_to_a_fork_and_back(tmp_path):
 
 def test_continuous_integration_does_not_skip_the_browser():
     script = (ROOT / ".ci/run").read_text(encoding="utf-8")
-    assert script.index("export BROWSER_TESTS=required") < script.index("\nuv run pytest\n")
+    assert script.index("export BROWSER_TESTS=required") < script.index(f"\n{commands(README)['uv'][1]}\n")
     assert "BROWSER_TESTS" in (ROOT / "tests/test_app_browser.py").read_text(encoding="utf-8")
 
 
+THE_SAME_ON_EVERY_BACKEND = {  # unit tests that start Keras, and why TensorFlow's run is enough
+    "test_app": "the engine searches with NumPy and FAISS; embedding pictures is test_networks'",
+    "test_app_browser": "the page is the same",
+    "test_benchmark_scripts": "the scripts measure TensorFlow",
+    "test_compare_losses": "the tool's stored trainings are TensorFlow's",
+    "test_data": "Keras only fetches a file here",
+    "test_pictures": "batches of picture files are NumPy's; drawing them is test_sampling's",
+    "test_readme": "the names in README's block; what they do is tested in their rooms",
+    "test_scoreboard": "the stored figures are TensorFlow's",
+    "test_train_embedding": "the tool's stored trainings are TensorFlow's",
+}
+
+
 def test_continuous_integration_runs_every_backend():
-    tested = re.search(
-        r"/bin/pytest\" (.*)$", (ROOT / ".ci/backend").read_text(encoding="utf-8"), flags=re.M
-    )[1]
-    unit_tests, lessons = re.fullmatch(r"(\S+) notebooks/{(.*)}\.ipynb", tested).groups()
-    assert unit_tests == "tests"
-    assert [name[:2] for name in lessons.split(",")] == ["00", "03", "04", "05"]
+    script = (ROOT / ".ci/backend").read_text(encoding="utf-8").replace("\\\n", " ")
+    command = re.search(r"/bin/pytest\" -n 0 (.*)$", script, flags=re.M)[1]
+    rooms, lessons = re.fullmatch(r"tests/test_{(.*)}\.py +notebooks/{(.*)}\.ipynb", command).groups()
+    assert [name[:2] for name in lessons.split(",")] == ["03", "04"]
     assert all((ROOT / f"notebooks/{name}.ipynb").exists() for name in lessons.split(","))
+    tested = {f"test_{room}" for room in rooms.split(",")}
+    starts_keras = re.compile(
+        r"^ *(import keras|from keras|from helpers\.(app|losses|networks|sampling|training) |"
+        r"from helpers import .*\b(app|losses|networks|sampling|training)\b)",
+        flags=re.M,
+    )
+    unit_tests = {path.stem: path.read_text(encoding="utf-8") for path in ROOT.glob("tests/test_*.py")}
+    start_keras = {name for name, text in unit_tests.items() if starts_keras.search(text)}
+    assert start_keras | {"test_two_devices"} == tested | set(THE_SAME_ON_EVERY_BACKEND)
     for backend in ("jax", "torch"):
         assert f"\nbash .ci/backend {backend}" in (ROOT / ".ci/run").read_text(encoding="utf-8")
         assert f"`bash .ci/backend {backend}`" in README

@@ -1,4 +1,4 @@
-"""Point the Colab badges, the set-up cells and the project's address to a fork.
+"""Point the project's address in pyproject.toml, and the badges and set-up cells that repeat it, to a fork.
 
     python tools/repoint.py https://github.com/YOU/YOUR-FORK
 
@@ -13,7 +13,6 @@ ADDRESS = r"https://github\.com/[\w.-]+/[\w.-]+"
 PLACES = (  # what stands before an address that says where this course lives
     (r"(colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+(?=/blob/)", "{owner_and_name}"),
     (rf'((?:repository|Repository) = \\?"){ADDRESS}', "{address}"),
-    (rf"(git clone (?:-\S+ )*){ADDRESS}", "{address}"),
 )
 
 
