@@ -920,7 +920,8 @@ def test_large_labels_are_told_apart_when_called_evaluated_and_trained(loss_clas
     labels = {**LARGE, **VERY_LARGE}[name][FOUR_CLASSES]
     expected = pytest.approx(naive_value(loss_class), rel=1e-5)
     assert numpy(loss_class()(labels, UNIT_ROWS)) == expected
-    assert numpy(loss_class()(labels.tolist(), UNIT_ROWS)) == expected
+    if labels.max() < 2**63:  # NumPy itself makes floats of a list that goes on beyond
+        assert numpy(loss_class()(labels.tolist(), UNIT_ROWS)) == expected
     assert numpy(loss_class().call(labels, UNIT_ROWS)).mean() == expected
     model = unchanged_network(loss_class)
     assert model.evaluate(UNIT_ROWS, labels, verbose=0) == expected
@@ -940,13 +941,15 @@ def test_large_labels_are_told_apart_in_balanced_batches():
 
 @each_pairs_loss
 def test_labels_are_told_apart_where_everything_else_is_bfloat16(loss_class):
-    expected = naive_value(loss_class)
-    assert expected > 0.1
+    rounded = numpy(ops.cast(UNIT_ROWS, "bfloat16"))
+    expected = pytest.approx(
+        naive_value(loss_class, rounded), rel=0.03
+    )  # Keras takes the mean in bfloat16, too
     before = keras.config.floatx()
     keras.config.set_floatx("bfloat16")
     try:
         for labels in (FOUR_CLASSES, FOUR_CLASSES + 256):  # 256 … 259: in bfloat16, 256 is 257
-            assert numpy(loss_class()(labels, UNIT_ROWS)) == pytest.approx(expected, rel=0.05)
+            assert numpy(loss_class()(labels, UNIT_ROWS)) == expected
     finally:
         keras.config.set_floatx(before)
 
