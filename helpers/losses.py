@@ -5,12 +5,20 @@ same labels and the cosines (B, C) that the layer `CosineProxies(C)` makes of th
 explicit triplets.) Each returns one value per image, (B,), whose mean is the loss. What a batch lacks, triplets or
 positive pairs, adds 0 to it, never NaN. All of them are registered with Keras, so a compiled model survives save and
 load, and all compute in float32, whatever the network computes in.
+
+Labels are integers of any size, and two images are of one class only if their labels are equal: see `LabelLoss`.
 """
 
 import math
+import numbers
 
 import keras
+import numpy as np
 from keras import ops
+
+NUMBER_THEM = "Number the classes from 0: `labels, classes = helpers.sampling.number_classes(labels)`."
+# From here on a dtype no longer holds every integer, and two class numbers may have become one.
+NOT_EXACT_FROM = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24, "float64": 2**53}
 
 
 def pairwise_distances(embeddings, squared=False):
@@ -22,12 +30,27 @@ def pairwise_distances(embeddings, squared=False):
 
     Returns:
         float32 tensor (B, B). Where two embeddings coincide the distance and its gradient are exactly 0.
+
+    ‖a‖² + ‖b‖² − 2ab loses the digits that its terms share, so a batch far from the origin is first moved there, which
+    changes no distance. What remains is a batch that is itself wide: a distance below a thousandth of its width is not
+    to be trusted.
     """
     embeddings = ops.cast(embeddings, "float32")  # in bfloat16 the subtraction below would lose every digit
+    embeddings = embeddings - ops.stop_gradient(nearest_to_mean(embeddings))
     products = ops.matmul(embeddings, ops.transpose(embeddings))  # (B, B)
-    norms = ops.sum(ops.square(embeddings), axis=1)  # (B,)
+    norms = ops.diagonal(products)  # (B,), rounded as the products are: equal rows are 0 apart
     distances = ops.maximum(norms[:, None] + norms[None, :] - 2.0 * products, 0.0)
     return distances if squared else safe_sqrt(distances)
+
+
+def nearest_to_mean(embeddings):
+    """Of the embeddings (B, d) and the origin, the one that is nearest to the mean of the embeddings: a tensor (d,).
+
+    Unlike the mean itself it can be subtracted without rounding where the embeddings have few digits or lie together.
+    """
+    points = ops.concatenate([ops.zeros_like(embeddings[:1]), embeddings], axis=0)  # (1 + B, d)
+    from_mean = ops.sum(ops.square(points - ops.mean(embeddings, axis=0)), axis=1)  # (1 + B,)
+    return ops.take(points, ops.argmin(from_mean), axis=0)
 
 
 def safe_sqrt(x):
@@ -36,9 +59,78 @@ def safe_sqrt(x):
     return ops.where(is_zero, 0.0, ops.sqrt(ops.where(is_zero, 1.0, x)))
 
 
+def flat_labels(labels):
+    """Labels (B,) or (B, 1) as a tensor (B,) that tells apart what they told apart.
+
+    Raises:
+        ValueError: they are one-hot or text, or too large for the integers of JAX, which have 32 bits.
+    """
+    if not ops.is_tensor(labels):
+        labels = np.asarray(labels)
+        if labels.dtype.kind not in "biuf":
+            raise ValueError(f"Labels must be integers, not {labels.dtype}. {NUMBER_THEM}")
+        if labels.dtype == np.uint64:
+            labels = labels.astype(np.int64)  # one to one, and every backend knows it
+    shape = tuple(labels.shape)
+    if not (len(shape) == 1 or (len(shape) == 2 and shape[1] in (1, None))):
+        raise ValueError(
+            f"Labels must be class numbers (B,) or (B, 1), not {shape}. If they are one-hot, give "
+            "np.argmax(labels, axis=1)."
+        )
+    tensor = ops.reshape(ops.convert_to_tensor(labels), (-1,))
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    if isinstance(labels, np.ndarray) and labels.dtype == np.int64 and dtype == "int32":
+        if (labels != labels.astype(np.int32)).any():
+            raise ValueError(f"On this backend labels must fit into 32 bits. {NUMBER_THEM}")
+    return tensor
+
+
 def class_numbers(labels):
-    """Labels (B,) or (B, 1), of integers in any dtype (Keras hands them over as floats), as int32 (B,)."""
-    return ops.reshape(ops.cast(labels, "int32"), (-1,))
+    """Labels (B,) or (B, 1), of integers in any dtype, as an integer tensor (B,)."""
+    labels = flat_labels(labels)
+    is_long = keras.backend.standardize_dtype(labels.dtype).endswith("64")
+    return ops.cast(
+        labels, "int64" if is_long else "int32"
+    )  # from uint64 and uint32 too: both are one to one
+
+
+def trust(labels, classes=None):
+    """1 for every label (B,) that is a class number, NaN for every other one. Where values can be seen, raise instead.
+
+    Args:
+        labels: tensor (B,), of integers or floats.
+        classes: C, where labels must lie in 0 … C − 1.
+
+    Raises:
+        ValueError: floats that are no whole numbers or so large that some are missing; labels that have no proxy.
+    """
+    dtype, trusted = keras.backend.standardize_dtype(labels.dtype), []
+    if dtype in NOT_EXACT_FROM:
+        limit = NOT_EXACT_FROM[dtype]
+        whole = ops.logical_and(ops.equal(labels, ops.floor(labels)), ops.abs(labels) < limit)
+        trusted.append(
+            (whole, f"Labels in {dtype} must be whole numbers, and below {limit:,} to be told apart.")
+        )
+    if classes is not None:
+        labels = class_numbers(labels)
+        inside = ops.logical_and(labels >= 0, labels < classes)
+        trusted.append((inside, f"With {classes} proxies, labels must lie in 0 … {classes - 1}."))
+    factor = 1.0
+    for fine, message in trusted:
+        seen = values_of(fine)
+        if seen is None:
+            factor = factor * ops.where(fine, 1.0, float("nan"))
+        elif not seen.all():
+            raise ValueError(f"{message} Some are not, such as {values_of(labels)[~seen][0]}. {NUMBER_THEM}")
+    return factor
+
+
+def values_of(tensor):
+    """The values of a tensor as a NumPy array; `None` in a function that is being compiled, where it has none yet."""
+    try:
+        return ops.convert_to_numpy(tensor)
+    except (NotImplementedError, TypeError):  # TensorFlow and PyTorch raise the one, JAX the other
+        return None
 
 
 def pair_masks(labels):
@@ -87,7 +179,43 @@ def shares_of_mean(values, counted):
     return values * counted * batch_size / ops.maximum(ops.sum(counted), 1.0)
 
 
-class TripletLossBase(keras.losses.Loss):
+def is_number(value):
+    """Whether it is a finite number, of Python or of NumPy."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def plain(value):
+    """A NumPy number as the Python number that a configuration file can hold; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+class LabelLoss(keras.losses.Loss):
+    """What all losses of labels share: labels reach `call` as they are.
+
+    Keras would cast them to floats, which merges classes: from 2²⁴ on in float32, from 2⁸ on in bfloat16.
+
+    Raises (when it is called):
+        ValueError: labels that are one-hot, text, fractions, not as many as embeddings, or, with proxies, outside of
+            0 … C − 1. Values cannot be seen while TensorFlow or JAX compile a training: there, a label that is no class
+            number makes the loss NaN (or TensorFlow says that it is outside the valid range). JAX cuts integers to 32
+            bits before anybody sees them, so number larger ones (`helpers.sampling.number_classes`).
+    """
+
+    has_proxies = False
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        labels, shape = flat_labels(y_true), np.shape(y_pred)  # (B,); (B, d), or (B, C) with proxies
+        if None not in (labels.shape[0], shape[0]) and labels.shape[0] != shape[0]:
+            raise ValueError(f"{shape[0]} embeddings but {labels.shape[0]} labels: give one label for each.")
+        factor = trust(labels, shape[1] if self.has_proxies else None)
+        keras_loss = keras.losses.Loss(
+            self.name, self.reduction, self.dtype
+        )  # for weights, mask and reduction
+        keras_loss.call = lambda _, y_pred: factor * self.call(labels, y_pred)
+        return keras_loss(y_pred, y_pred, sample_weight)
+
+
+class TripletLossBase(LabelLoss):
     """What all triplet losses share: the margin, squared or plain distances, and how they are saved.
 
     Args:
@@ -98,9 +226,9 @@ class TripletLossBase(keras.losses.Loss):
 
     def __init__(self, margin=0.2, squared=False, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
-        if margin != "soft" and not (isinstance(margin, (int, float)) and margin >= 0):
+        if not (isinstance(margin, str) and margin == "soft") and not (is_number(margin) and margin >= 0):
             raise ValueError(f"margin must be a number ≥ 0 or 'soft', not {margin!r}.")
-        self.margin = margin
+        self.margin = plain(margin)
         self.squared = squared
 
     def penalty(self, difference):
@@ -118,10 +246,20 @@ class TripletLoss(TripletLossBase):
     `y_pred` is (B, 3, d): the embeddings of anchor, positive and negative. `y_true` is not used: a triplet is its
     own supervision.
 
+    Raises (when it is called):
+        ValueError: `y_pred` is not (B, 3, d).
+
     Source: Schroff, Kalenichenko & Philbin, FaceNet, 2015 (arXiv 1503.03832).
     """
 
+    __call__ = keras.losses.Loss.__call__  # no labels, nothing to check about them
+
     def call(self, y_true, y_pred):
+        if len(y_pred.shape) != 3 or y_pred.shape[1] != 3:
+            raise ValueError(
+                f"TripletLoss takes anchors, positives and negatives, (B, 3, d), not {tuple(y_pred.shape)}. "
+                "For embeddings (B, d) with labels, take BatchAllTripletLoss."
+            )
         anchor, positive, negative = ops.unstack(ops.cast(y_pred, "float32"), 3, axis=1)  # each (B, d)
         to_positive = ops.sum(ops.square(anchor - positive), axis=-1)  # (B,)
         to_negative = ops.sum(ops.square(anchor - negative), axis=-1)
@@ -230,7 +368,7 @@ def log_one_plus_sum_exp(x, mask, axis):
     return ops.softplus(ops.logsumexp(ops.where(mask, x, -1e9), axis=axis))
 
 
-class MetricLossBase(keras.losses.Loss):
+class MetricLossBase(LabelLoss):
     """What all losses below share: settings that are numbers, how they are checked, and how they are saved.
 
     Args:
@@ -242,11 +380,10 @@ class MetricLossBase(keras.losses.Loss):
         super().__init__(**kwargs)
         for name, value in settings.items():
             above_zero = name in ("alpha", "beta", "scale", "temperature")
-            is_number = isinstance(value, (int, float)) and math.isfinite(value)
-            if not is_number or value < 0 or (above_zero and value == 0):
+            if not is_number(value) or value < 0 or (above_zero and value == 0):
                 raise ValueError(f"{name} must be a number {'>' if above_zero else '≥'} 0, not {value!r}.")
-            setattr(self, name, value)
-        self.settings = dict(settings)
+            setattr(self, name, plain(value))
+        self.settings = {name: plain(value) for name, value in settings.items()}
 
     def get_config(self):
         return {**super().get_config(), **self.settings}
@@ -296,7 +433,7 @@ class MultiSimilarityLoss(MetricLossBase):
     def __init__(self, alpha=2, beta=50, base=0.5, epsilon=None, **kwargs):
         settings = {"alpha": alpha, "beta": beta, "base": base}
         super().__init__(settings if epsilon is None else {**settings, "epsilon": epsilon}, **kwargs)
-        self.epsilon = epsilon
+        self.epsilon = plain(epsilon)
 
     def call(self, y_true, y_pred):
         similarities = cosines(y_pred, y_pred)  # (B, B)
@@ -358,9 +495,9 @@ class CosineProxies(keras.layers.Layer):
 
     def __init__(self, classes, dtype="float32", **kwargs):
         super().__init__(dtype=dtype, **kwargs)
-        if not isinstance(classes, int) or classes < 1:
+        if not isinstance(classes, numbers.Integral) or isinstance(classes, bool) or classes < 1:
             raise ValueError(f"classes must be an integer ≥ 1, not {classes!r}.")
-        self.classes = classes
+        self.classes = int(classes)
         self.input_spec = keras.InputSpec(ndim=2)
 
     def build(self, input_shape):
@@ -386,8 +523,14 @@ def own_proxy(labels, y_pred):
     return ops.equal(labels[:, None], ops.arange(y_pred.shape[1], dtype="int32")[None, :])
 
 
+class ProxyLossBase(MetricLossBase):
+    """What the losses of cosines (B, C) share: each label must have a proxy."""
+
+    has_proxies = True
+
+
 @keras.saving.register_keras_serializable("metric_learning")
-class NormalisedSoftmaxLoss(MetricLossBase):
+class NormalisedSoftmaxLoss(ProxyLossBase):
     """Classification with unit vectors: cross-entropy of cosine / temperature.
 
     `y_pred` is (B, C): the cosines that `CosineProxies` returns.
@@ -405,7 +548,7 @@ class NormalisedSoftmaxLoss(MetricLossBase):
 
 
 @keras.saving.register_keras_serializable("metric_learning")
-class CosFaceLoss(MetricLossBase):
+class CosFaceLoss(ProxyLossBase):
     """Normalised softmax that has to win by a margin: the cosine with the own proxy is lowered before the softmax.
 
     Cross-entropy of scale · (cosine − margin at the label). `y_pred` is (B, C): the cosines that `CosineProxies`
@@ -425,7 +568,7 @@ class CosFaceLoss(MetricLossBase):
 
 
 @keras.saving.register_keras_serializable("metric_learning")
-class ArcFaceLoss(MetricLossBase):
+class ArcFaceLoss(ProxyLossBase):
     """Normalised softmax with a margin in the angle: the angle to the own proxy is widened before the softmax.
 
     Cross-entropy of scale · cosine, where the label's cosine, cos θ, becomes cos(θ + margin). An angle that would pass
@@ -456,7 +599,7 @@ class ArcFaceLoss(MetricLossBase):
 
 
 @keras.saving.register_keras_serializable("metric_learning")
-class ProxyAnchorLoss(MetricLossBase):
+class ProxyAnchorLoss(ProxyLossBase):
     """Each proxy is an anchor, which pulls its images, the farthest most, and pushes the others, the nearest most.
 
     With s the cosines `y_pred` (B, C) that `CosineProxies` returns: log(1 + Σ exp(−scale (s − margin))) over a proxy's

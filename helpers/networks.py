@@ -1,9 +1,11 @@
 """The embedding network, the three towers that train it, and the one that is already trained."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import sys
+import warnings
 from pathlib import Path
 
 import keras
@@ -18,20 +20,6 @@ ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 
 if ON_TENSORFLOW:
     tensorflow = sys.modules["tensorflow"]  # Keras has imported it
-
-    def prefetch_untuned(data_set, buffer_size, name=None, prefetch=tensorflow.data.Dataset.prefetch):
-        """`tf.data.Dataset.prefetch`, for a data set that does not tune itself."""
-        options = tensorflow.data.Options()
-        options.autotune.enabled = False
-        return prefetch(data_set, buffer_size, name).with_options(options)
-
-    # tf.data tunes itself in a thread that sleeps longer each time, and an epoch that is over may have to wait until it
-    # wakes: in the worst case for as long again as the epoch took. There is little to tune where a batch takes 0.2 ms.
-    # Keras ends with `prefetch` whatever is handed to `fit` or `predict`.
-    tensorflow.data.Dataset.prefetch = prefetch_untuned
-
-# TensorFlow warns when many networks are each compiled for `predict`: a lesson that compares networks does just that.
-logging.getLogger("tensorflow").addFilter(lambda record: "tf.function retracing" not in record.getMessage())
 
 
 @keras.saving.register_keras_serializable("metric_learning")
@@ -142,7 +130,8 @@ def embed(model, images, batch_size=500, mirror=False):
 
     Args:
         model: an embedding network.
-        images: array (N, height, width, channels), values 0–255.
+        images: array (N, height, width, channels), finite values 0–255. A warning tells of floats that seem to have
+            another range.
         batch_size: images in memory at once.
         mirror: embed each image and its mirror image, and return the direction half-way between the two unit vectors.
             It takes twice the time, and is meant for a network that was trained on mirrored images.
@@ -151,18 +140,60 @@ def embed(model, images, batch_size=500, mirror=False):
         float32 NumPy array (N, d).
 
     Raises:
-        ValueError: there are no images, or they do not have the shape that the network expects.
+        ValueError: there are no images, they do not have the shape that the network expects, or they hold NaN or
+            infinity (which a network may turn into an ordinary embedding).
     """
-    images = np.asarray(images)
-    if len(images) == 0 or images.shape[1:] != model.input_shape[1:]:
-        raise ValueError(
-            f"Expected images of shape (N, {str(model.input_shape[1:])[1:-1]}), got {images.shape}."
-        )
-    embeddings = np.asarray(model.predict(images, batch_size=batch_size, verbose=0), dtype="float32")
-    if mirror:
-        embeddings = embeddings + embed(model, images[:, :, ::-1], batch_size)
-        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    images = check_images(model, images)
+    with without_retracing_warning():
+        embeddings = np.asarray(model.predict(images, batch_size=batch_size, verbose=0), dtype="float32")
+        if mirror:
+            mirrored = model.predict(images[:, :, ::-1], batch_size=batch_size, verbose=0)
+            embeddings = embeddings + np.asarray(mirrored, dtype="float32")
+            embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     return embeddings
+
+
+def check_images(model, images):
+    """Images as an array that `model` can embed; raises and warns as `embed` does."""
+    images, shape = np.asarray(images), model.input_shape
+    if isinstance(shape, (list, dict)):
+        raise ValueError(f"The network has {len(shape)} inputs. Of a TripletNet, embed with `.embedding`.")
+    fits = images.ndim == len(shape) and all(
+        expected in (None, size) for expected, size in zip(shape[1:], images.shape[1:], strict=True)
+    )
+    if not fits or images.size == 0:
+        raise ValueError(f"Expected images of shape (N, {str(shape[1:])[1:-1]}), got {images.shape}.")
+    if images.dtype.kind not in "buif":
+        raise ValueError(f"Images must be numbers, not {images.dtype}.")
+    if images.dtype == np.uint8:
+        return images
+    smallest, largest = float(images.min()), float(images.max())  # NaN if there is one
+    if not (np.isfinite(smallest) and np.isfinite(largest)):
+        raise ValueError(
+            "The images hold NaN or infinity: clean or leave out those, see np.isfinite(images)."
+        )
+    if images.ndim == 4 and ((smallest >= 0 and 0 < largest <= 1) or largest > 255):
+        warnings.warn(
+            f"The images have values {smallest:g} to {largest:g}. The networks of this course take 0–255: a picture "
+            "scaled to 0–1 is nearly black to them. Rescale, unless your network wants them so.",
+            stacklevel=3,
+        )
+    return images
+
+
+@contextlib.contextmanager
+def without_retracing_warning():
+    """Keep TensorFlow from warning that many networks are each compiled for `predict`; all else is logged as ever."""
+    logger = logging.getLogger("tensorflow")
+
+    def is_another(record):
+        return "tf.function retracing" not in record.getMessage()
+
+    logger.addFilter(is_another)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_another)
 
 
 def load_pretrained():
@@ -174,7 +205,7 @@ def load_pretrained():
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: the file is damaged.
+        ValueError: a file is damaged.
     """
     path, record_path = WEIGHTS_FOLDER / "fashion_mnist.weights.h5", WEIGHTS_FOLDER / "fashion_mnist.json"
     cure = "Restore the original: `git checkout -- helpers/weights`, or install the course again."
@@ -183,11 +214,15 @@ def load_pretrained():
             raise FileNotFoundError(f"{file} is missing. {cure}")
     try:
         record = json.loads(record_path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not even text
-        raise ValueError(f"{record_path} is damaged ({error}). {cure}") from error
-    if hashlib.sha256(path.read_bytes()).hexdigest() != record["sha256"]:
-        raise ValueError(f"{path} is damaged: its sha256 is not the recorded one. {cure}")
+        recorded, settings = record["sha256"], record["recipe"]["network"]
+    except (ValueError, KeyError, TypeError) as error:  # not JSON, not even text, or without these entries
+        raise ValueError(f"{record_path} is damaged ({error!r}). {cure}") from error
+    if hashlib.sha256(path.read_bytes()).hexdigest() != recorded:
+        raise ValueError(
+            f"{path} or {record_path} is damaged: the sha256 of the one is not the one that the other records. {cure}"
+        )
+    # From here on both files are what they were: whatever fails is no fault of theirs.
     # Weights alone, for a network built here: an older Keras may not load a whole model that a newer one saved.
-    network = embedding_network(**record["recipe"]["network"])
+    network = embedding_network(**settings)
     network.load_weights(path)
     return network

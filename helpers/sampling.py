@@ -1,12 +1,30 @@
 """Which images form a batch: explicit triplets, or P classes with K images each."""
 
-import warnings
-
 import keras
 import numpy as np
 
-# Keras warns that it will not shuffle an endless stream. Ours is random from the start.
-warnings.filterwarnings("ignore", "`shuffle=True` was passed, but will be ignored", UserWarning)
+
+def number_classes(labels):
+    """Number the classes 0 … C − 1, as losses with proxies want them, and as every backend can hold them.
+
+    Args:
+        labels: integers or text, (N,) or (N, 1). To give several sets the same numbers, join them first.
+
+    Returns:
+        The numbers, int64 (N,), and the classes (C,) in ascending order: `classes[numbers]` are the labels again.
+
+    Raises:
+        ValueError: labels of another type or shape. Floats may have merged large numbers already.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iuUS":
+        raise ValueError(
+            f"labels must be integers or text, (N,) or (N, 1), not {labels.dtype} {labels.shape}."
+        )
+    classes, numbers = np.unique(labels, return_inverse=True)
+    return numbers.astype(np.int64), classes
 
 
 class TripletGenerator:
@@ -20,10 +38,10 @@ class TripletGenerator:
         self.seed = seed
 
     def flow(self, images, labels, batch_size=32):
-        """An endless stream of batches for `TripletNet.model.fit`.
+        """An endless stream of batches for `TripletNet.model.fit`, which is to leave it as it is: `shuffle=False`.
 
         Args:
-            images: array (N, height, width, channels).
+            images: NumPy array (N, height, width, channels).
             labels: integers (N,) or (N, 1); classes with a single image serve as negatives only.
             batch_size: B, triplets in a batch.
 
@@ -34,7 +52,8 @@ class TripletGenerator:
         Raises:
             ValueError: no triplet can be drawn, or the arguments do not fit together.
         """
-        labels = _check_labels(images, labels)
+        labels = check_labels(images, labels)
+        _check_array(images)
         _check_positive_integer("batch_size", batch_size)
         by_class = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
         if len(by_class) < 2 or all(len(members) < 2 for members in by_class.values()):
@@ -55,12 +74,24 @@ class TripletGenerator:
             yield (images[anchors], images[positives], images[negatives]), np.zeros(batch_size, "float32")
 
 
-def _draw(rng, pool, is_allowed):
-    """Draw from `pool` (an array, or a number n for 0 … n − 1) until the draw is allowed."""
-    while True:
+def _draw(rng, pool, is_allowed, tries=100):
+    """Draw from `pool` (an array, or a number n for 0 … n − 1) until the draw is allowed.
+
+    Where only few of the pool are allowed they are looked up after some tries: every one stays as likely as another.
+    """
+    for _ in range(tries):
         choice = rng.choice(pool) if isinstance(pool, np.ndarray) else rng.integers(pool)
         if is_allowed(choice):
             return choice
+    indices = pool if isinstance(pool, np.ndarray) else np.arange(pool)
+    return rng.choice(indices[is_allowed(indices)])
+
+
+NO_WORKERS = (
+    "BalancedBatches draws in one place, so {} is refused: worker processes would draw the same batches again, threads "
+    "would spoil their order. Leave it out: drawing takes a fraction of a millisecond. If reading pictures takes "
+    "longer, read them once, into an array."
+)
 
 
 class BalancedBatches(keras.utils.PyDataset):
@@ -69,8 +100,12 @@ class BalancedBatches(keras.utils.PyDataset):
     In every batch the classes are drawn at random, and in every class the images: without replacement until the class
     is used up, then it is shuffled anew.
 
+    It draws in one place, and refuses Keras's worker processes and threads: each process would draw the same batches
+    again, and threads would spoil the order that `seed` fixes. Drawing takes a fraction of a millisecond; what takes
+    long is reading pictures, so read them once, into an array.
+
     Args:
-        images: array (N, height, width, channels).
+        images: NumPy array (N, height, width, channels); `np.load(path, mmap_mode="r")` for what memory cannot hold.
         labels: integers (N,) or (N, 1).
         classes_per_batch: P.
         images_per_class: K.
@@ -81,7 +116,8 @@ class BalancedBatches(keras.utils.PyDataset):
     Each item is a pair: images (P·K, height, width, channels) in the images' dtype, and int labels (P·K,).
 
     Raises:
-        ValueError: fewer than P classes, a class with fewer than K images, or arguments that do not fit together.
+        ValueError: fewer than P classes, a class with fewer than K images, workers, labels that the backend cannot hold
+            (JAX has 32 bits), or arguments that do not fit together.
 
     Source: Hermans, Beyer & Leibe, 2017 (arXiv 1703.07737), "PK batches".
     """
@@ -98,7 +134,17 @@ class BalancedBatches(keras.utils.PyDataset):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        labels = _check_labels(images, labels)
+        self.workers, self.use_multiprocessing = (
+            self.workers,
+            self.use_multiprocessing,
+        )  # refuses what is below
+        labels = check_labels(images, labels)
+        _check_array(images)
+        if (keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(labels)) != labels).any():
+            raise ValueError(
+                f"The {keras.backend.backend()} backend would cut these labels to 32 bits. Number the classes from 0: "
+                "`labels, classes = number_classes(labels)`."
+            )
         for name, value in (("classes_per_batch", classes_per_batch), ("images_per_class", images_per_class)):
             _check_positive_integer(name, value)
         if batches is None:
@@ -122,6 +168,18 @@ class BalancedBatches(keras.utils.PyDataset):
         self._by_class = by_class
         self._queues = [self.rng.permutation(members) for members in by_class]
         self._batches = batches
+
+    @keras.utils.PyDataset.workers.setter
+    def workers(self, value):
+        if value > 1:
+            raise ValueError(NO_WORKERS.format(f"workers={value}"))
+        self._workers = value
+
+    @keras.utils.PyDataset.use_multiprocessing.setter
+    def use_multiprocessing(self, value):
+        if value:
+            raise ValueError(NO_WORKERS.format(f"use_multiprocessing={value}"))
+        self._use_multiprocessing = value
 
     def __len__(self):
         return self._batches
@@ -217,7 +275,8 @@ def erase(images, rng, sides=(4, 12)):
     return images
 
 
-def _check_labels(images, labels):
+def check_labels(images, labels):
+    """Labels (N,) or (N, 1) of N images as an integer array (N,); ValueError if they are not that."""
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -228,6 +287,14 @@ def _check_labels(images, labels):
     return labels
 
 
+def _check_array(images):
+    if not isinstance(images, np.ndarray):
+        raise ValueError(
+            f"images must be a NumPy array, not {type(images).__name__}: a batch takes images from anywhere in it, and "
+            "in any order. `np.asarray(images)` reads them all; np.load(path, mmap_mode='r') leaves them on the disk."
+        )
+
+
 def _check_positive_integer(name, value):
-    if not isinstance(value, (int, np.integer)) or value < 1:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be an integer ≥ 1, not {value!r}.")

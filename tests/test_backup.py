@@ -203,6 +203,101 @@ def test_bfloat16_weights_are_kept(tmp_path):
         )
 
 
+def test_only_its_own_files_are_removed(tmp_path):
+    """The folder may hold what somebody else put there."""
+    folder = tmp_path / "b"
+    (folder / "photos").mkdir(parents=True)
+    others = ["best.keras", "photos/1.jpg", "epoch_best.npz", "epoch_0002.npz.old", "my_epoch_0001.npz"]
+    for name in others:
+        (folder / name).write_text("mine", encoding="utf-8")
+    (folder / "epoch_0001.npz.unfinished").write_text("of a power cut", encoding="utf-8")
+    model, batches, backup = task(folder)
+    train(model, batches, CutIn(2), backup)
+    assert (folder / "backup.json").exists()
+    model, batches, backup = task(folder)
+    assert train(model, batches, backup) == [2, 3]
+    left = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    assert sorted(left) == sorted(others)
+
+
+# A training that ends in NaN, one that is ended, one that begins after another
+
+
+class Diverge(keras.callbacks.Callback):
+    """Make the network, or its optimiser alone, not finite when an epoch begins."""
+
+    def __init__(self, at, value=np.nan, part="network"):
+        super().__init__()
+        self.at, self.value, self.part = at, value, part
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.at:
+            variables = self.model if self.part == "network" else self.model.optimizer
+            weights = next(v for v in variables.variables if len(v.shape) == 2)
+            weights.assign(np.full(weights.shape, self.value, "float32"))
+
+
+@pytest.mark.parametrize("delete", [True, False])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_state_that_is_not_finite_never_replaces_one_that_is(tmp_path, undisturbed, watched, value, delete):
+    model, batches, backup = task(tmp_path / "b", delete=delete)
+    watch = [keras.callbacks.TerminateOnNaN()] if watched else []
+    message = r"^The training ended in NaN or infinity, so it is not complete: the last finite state of epoch 2 stays"
+    with pytest.warns(UserWarning, match=message):
+        train(model, batches, Diverge(2, value), *watch, backup)
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["backup.json", "epoch_0002.npz"]
+    model, batches, backup = task(tmp_path / "b")
+    assert train(model, batches, backup) == [2, 3]
+    assert_same_weights(model, undisturbed)
+
+
+def test_an_optimiser_that_is_not_finite_counts_too(tmp_path):
+    model, batches, backup = task(tmp_path / "b")
+    with pytest.warns(UserWarning, match="of epoch 1 stays"):
+        train(model, batches, Diverge(1, part="optimizer"), backup)
+
+
+def test_nothing_is_left_of_a_training_that_was_never_finite(tmp_path):
+    model, batches, backup = task(tmp_path / "b")
+    with pytest.warns(UserWarning, match="the last finite state does not exist"):
+        train(model, batches, Diverge(0), keras.callbacks.TerminateOnNaN(), backup)
+    assert not (tmp_path / "b").exists()
+
+
+def test_early_stopping_completes_a_training(tmp_path):
+    model, batches, backup = task(tmp_path / "b")
+    stop = keras.callbacks.EarlyStopping(monitor="loss", min_delta=100, patience=1)
+    assert train(model, batches, stop, backup) == [0, 1]
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("delete", [True, False])
+def test_the_next_training_without_a_backup_begins_at_the_beginning(tmp_path, delete):
+    model, batches, backup = task(tmp_path / "b", delete=delete)
+    train(model, batches, backup, CutIn(1))
+    _, _, backup = task(tmp_path / "b", delete=delete)
+    assert train(model, batches, backup, CutIn(2)) == [1, 2]  # resumed, and interrupted again
+    assert train(model, batches, epochs=3) == [0, 1, 2]
+
+
+def test_a_backup_of_other_images_leaves_the_network_as_it_was(folder):
+    model, _, _ = task(folder)
+    weights = model.get_weights()
+    other = BalancedBatches(IMAGES, LABELS // 2, 2, 4)
+    with pytest.raises(ValueError, match="This state was taken from other images or labels"):
+        train(model, other, Backup(folder, other))
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_a_backup_without_batches_is_refused_for_a_training_with_them(tmp_path):
+    model, batches, backup = task(tmp_path / "b")
+    model.fit(batches, verbose=0, callbacks=[Backup(tmp_path / "b", delete=False)])
+    with pytest.raises(ValueError, match=r"^The backup in .*b was made without batches\. Delete the folder "):
+        train(model, batches, backup)
+
+
 # A save that does not succeed
 
 
@@ -313,6 +408,23 @@ def test_whatever_the_system_refuses_is_told(folder, before, monkeypatch, number
     with pytest.raises(OSError, match=message(os.strerror(number), 2)):
         train(model, batches, backup)
     assert_intact(folder, before)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_the_message_names_the_last_epoch_that_was_saved(tmp_path, monkeypatch, kept):
+    """Of this training, not of the one that it went on from."""
+    model, batches, backup = task(tmp_path / "b")
+    original, saved = training.os.replace, []
+
+    def replace(*names):
+        if len(saved) == 2 * kept:
+            raise OSError(errno.ENOSPC, "full")
+        saved.append(names)
+        original(*names)
+
+    monkeypatch.setattr(training.os, "replace", replace)
+    with pytest.raises(OSError, match=message("full", kept)):
+        train(model, batches, backup)
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_the_first_epoch(tmp_path):

@@ -22,7 +22,7 @@ ALLOWED = {  # what each room knows of the others
     "metrics": {"retrieval"},
     "plots": set(),
     "streaming": set(),
-    "training": {"metrics", "networks"},
+    "training": {"metrics", "networks", "sampling"},
     "photos": {"pictures"},
     "app": {"data", "networks", "photos", "retrieval"},
 }

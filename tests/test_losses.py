@@ -1,3 +1,4 @@
+import json
 import math
 from itertools import product
 
@@ -28,6 +29,7 @@ from helpers.losses import (
     safe_sqrt,
     shares_of_mean,
 )
+from helpers.sampling import BalancedBatches
 
 IN_BATCH = [BatchAllTripletLoss, SemiHardTripletLoss, BatchHardTripletLoss]
 ALL = [TripletLoss, *IN_BATCH]
@@ -407,6 +409,32 @@ def test_pairwise_distance_and_gradient_are_zero_where_embeddings_coincide():
     assert (gradient == 0).all()
 
 
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("offset", [3, 1000])
+def test_distances_far_from_the_origin_are_as_near_it(offset, unit):
+    rng = np.random.default_rng(0)
+    embeddings = ((rng.normal(size=(40, 16)) + offset) * unit).astype("float32")
+    expected = np.array([[distance(a, b, False) for b in embeddings.astype("float64")] for a in embeddings])
+    np.testing.assert_allclose(numpy(pairwise_distances(embeddings)), expected, rtol=1e-5)
+
+
+def test_gradient_far_from_the_origin_is_as_near_it():
+    labels, embeddings = random_batch(1)
+    embeddings = np.round(embeddings * 64) / 64  # whole sixty-fourths, which stay exact a thousand away
+    for loss_class in IN_BATCH:
+        near = value_and_gradient(lambda x, c=loss_class: c()(labels, x), embeddings)
+        far = value_and_gradient(lambda x, c=loss_class: c()(labels, x), embeddings + 1000)
+        assert far[0] == pytest.approx(near[0], rel=1e-5)
+        np.testing.assert_allclose(far[1], near[1], atol=1e-5)
+
+
+def test_equal_rows_of_a_whole_batch_are_exactly_zero_apart():
+    rows = np.random.default_rng(0).normal(size=(60, 64)).astype("float32")
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    distances = numpy(pairwise_distances(np.concatenate([rows, rows])))
+    assert np.diag(distances).max() == np.diag(distances, 60).max() == 0
+
+
 def test_safe_sqrt_and_its_gradient():
     value, gradient = value_and_gradient(lambda x: ops.sum(safe_sqrt(x)), np.array([0.0, 0.25, 1.0, 16.0]))
     assert value == 0 + 0.5 + 1 + 4
@@ -443,7 +471,7 @@ def test_bfloat16_gradient_is_finite(loss_class):
 # Arguments, saving
 
 
-@pytest.mark.parametrize("margin", [-0.1, "hard", None, float("nan")])
+@pytest.mark.parametrize("margin", [-0.1, "hard", None, True, float("nan"), float("inf"), np.ones(2)])
 def test_bad_margin_is_refused(margin):
     with pytest.raises(ValueError, match=r"^margin must be a number ≥ 0 or 'soft', not "):
         TripletLoss(margin)
@@ -514,10 +542,15 @@ each_proxy_loss = pytest.mark.parametrize("loss_class", PROXY_LOSSES)
 each_setting = pytest.mark.parametrize(("loss_class", "settings"), PAIR_SETTINGS + PROXY_SETTINGS)
 
 
+each_in_batch_or_setting = pytest.mark.parametrize(
+    ("loss_class", "settings"), [(loss_class, {}) for loss_class in IN_BATCH] + PAIR_SETTINGS + PROXY_SETTINGS
+)
+
+
 def random_input(loss_class, seed=0):
     """Labels, and what the loss takes: embeddings or cosines."""
     labels, embeddings = random_batch(seed)
-    if loss_class in PAIR_LOSSES:
+    if loss_class in IN_BATCH + PAIR_LOSSES:
         return labels, embeddings
     rng = np.random.default_rng(seed)
     return labels, rng.uniform(-1, 1, (len(labels), CLASSES)).astype("float32").astype("float64")
@@ -789,11 +822,229 @@ def test_extreme_settings_do_not_overflow():
     assert np.isfinite(value)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the other backends do not look")
-@pytest.mark.parametrize("loss_class", [NormalisedSoftmaxLoss, CosFaceLoss, ArcFaceLoss])
-def test_a_label_without_a_proxy_is_an_error(loss_class):
-    with pytest.raises(Exception, match="valid range"):
-        loss_class()(np.array([2]), np.array([[0.1, 0.2]]))
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+@pytest.mark.parametrize("label", [-1, 2, 7 + 2**20])
+@each_proxy_loss
+def test_a_label_without_a_proxy_is_an_error(loss_class, label, dtype):
+    labels = np.array([0, label, 1]).astype(dtype)
+    message = rf"^With 2 proxies, labels must lie in 0 … 1\. Some are not, such as {label}\. Number the classes from 0"
+    for given in (labels, labels[:, None], ops.convert_to_tensor(labels)):
+        with pytest.raises(ValueError, match=message):
+            loss_class()(given, np.array([[0.1, 0.2]] * 3))
+
+
+@each_proxy_loss
+def test_labels_from_one_to_c_are_not_learnt_from_silently(loss_class):
+    """What `load_benchmark` may hand out, in a compiled training: an error, or a loss that nobody overlooks."""
+    model = metric_model(loss_class, 3)
+    points = np.random.default_rng(0).normal(size=(12, 3)).astype("float32")
+    try:
+        values = model.fit(points, np.arange(12) % CLASSES + 1, verbose=0).history["loss"]
+    except Exception as error:
+        assert "labels must lie in 0 … 5" in str(error) or "valid range" in str(error)
+    else:
+        assert np.isnan(values).all()
+
+
+@each_setting
+def test_one_hot_labels_are_an_error(loss_class, settings):
+    labels, x = random_input(loss_class)
+    message = r"^Labels must be class numbers \(B,\) or \(B, 1\), not \(.*6\)\. If they are one-hot, give np\.argmax\("
+    with pytest.raises(ValueError, match=message):
+        loss_class(**settings)(np.eye(CLASSES)[labels], x)
+    model = metric_model(loss_class, 3, settings)
+    with pytest.raises(ValueError, match=r"If they are one-hot, give np\.argmax\(labels, axis=1\)"):
+        model.fit(random_batch()[1], np.eye(CLASSES)[labels], verbose=0)
+
+
+@each_in_batch_or_setting
+def test_labels_and_embeddings_must_be_as_many(loss_class, settings):
+    labels, x = random_input(loss_class)
+    for count in (1, 11):  # a single label would be spread over all
+        with pytest.raises(
+            ValueError, match=rf"^12 embeddings but {count} labels: give one label for each\.$"
+        ):
+            loss_class(**settings)(labels[:count], x)
+
+
+@each_in_batch_or_setting
+def test_labels_that_are_no_numbers_are_an_error(loss_class, settings):
+    _, x = random_input(loss_class)
+    with pytest.raises(ValueError, match=r"^Labels must be integers, not <U1"):
+        loss_class(**settings)(np.array(list("aabbccddeeff")), x)
+
+
+# Labels stay what they are, by every door
+
+HAS_INT64 = keras.backend.standardize_dtype(ops.convert_to_tensor(np.zeros(1, np.int64)).dtype) == "int64"
+LARGE = {
+    "2²⁴ …": np.array([0, 1, 2, 3]) + 2**24,
+    "negative": np.array([-(2**24) - 1, -(2**24), 2**24, 2**24 + 1]),
+    "uint32": np.array([2**31, 2**31 + 1, 2**32 - 1, 0], np.uint32),
+}
+VERY_LARGE = {
+    "shop items": np.array([111085122871, 111085122872, 5, 6]),
+    "7 and 7 + 2³²": np.array([7, 7 + 2**32, 5, 6]),
+    "above 2⁵³": np.array([0, 1, 2, 3]) + 2**53,
+    "uint64": np.array([2**64 - 1, 2**64 - 2, 0, 1], np.uint64),
+}
+each_pairs_loss = pytest.mark.parametrize("loss_class", IN_BATCH + PAIR_LOSSES)
+UNIT_ROWS = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+UNIT_ROWS /= np.linalg.norm(UNIT_ROWS, axis=1, keepdims=True)
+FOUR_CLASSES = np.repeat(np.arange(4), 2)
+
+
+def naive_value(loss_class, embeddings=UNIT_ROWS):
+    embeddings = embeddings.astype("float64")
+    if loss_class in IN_BATCH:
+        return naive_loss(loss_class, FOUR_CLASSES, embeddings, 0.2, False)
+    return NAIVE[loss_class](FOUR_CLASSES, embeddings)
+
+
+def unchanged_network(loss_class, **options):
+    """A network that hands its input on, and trains nothing."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Identity()])
+    model.compile("sgd", loss_class(), **options)
+    return model
+
+
+@pytest.mark.parametrize("name", [*LARGE, *VERY_LARGE])
+@each_pairs_loss
+def test_large_labels_are_told_apart_when_called_evaluated_and_trained(loss_class, name):
+    if name in VERY_LARGE and not HAS_INT64:
+        with pytest.raises(
+            ValueError, match=r"^On this backend labels must fit into 32 bits\. Number the classes"
+        ):
+            loss_class()(VERY_LARGE[name][FOUR_CLASSES], UNIT_ROWS)
+        return
+    labels = {**LARGE, **VERY_LARGE}[name][FOUR_CLASSES]
+    expected = pytest.approx(naive_value(loss_class), rel=1e-5)
+    assert numpy(loss_class()(labels, UNIT_ROWS)) == expected
+    if labels.max() < 2**63:  # NumPy itself makes floats of a list that goes on beyond
+        assert numpy(loss_class()(labels.tolist(), UNIT_ROWS)) == expected
+    assert numpy(loss_class().call(labels, UNIT_ROWS)).mean() == expected
+    model = unchanged_network(loss_class)
+    assert model.evaluate(UNIT_ROWS, labels, verbose=0) == expected
+    history = model.fit(UNIT_ROWS, labels[:, None], batch_size=8, verbose=0).history
+    assert history["loss"] == [expected]
+
+
+def test_large_labels_are_told_apart_in_balanced_batches():
+    name = "shop items" if HAS_INT64 else "2²⁴ …"
+    labels = {**LARGE, **VERY_LARGE}[name][FOUR_CLASSES]
+    batches = BalancedBatches(UNIT_ROWS, labels, 4, 2, batches=1)
+    model = unchanged_network(BatchHardTripletLoss)
+    expected = pytest.approx(naive_value(BatchHardTripletLoss), rel=1e-5)
+    assert model.evaluate(batches, verbose=0) == expected
+    assert model.fit(batches, verbose=0).history["loss"] == [expected]
+
+
+@each_pairs_loss
+def test_labels_are_told_apart_where_everything_else_is_bfloat16(loss_class):
+    rounded = numpy(ops.cast(UNIT_ROWS, "bfloat16"))
+    expected = pytest.approx(
+        naive_value(loss_class, rounded), rel=0.03
+    )  # Keras takes the mean in bfloat16, too
+    before = keras.config.floatx()
+    keras.config.set_floatx("bfloat16")
+    try:
+        for labels in (FOUR_CLASSES, FOUR_CLASSES + 256):  # 256 … 259: in bfloat16, 256 is 257
+            assert numpy(loss_class()(labels, UNIT_ROWS)) == expected
+    finally:
+        keras.config.set_floatx(before)
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [
+        (np.array([2.0**24, 1.0], "float32"), "float32"),
+        (np.array([0.5, 1.0], "float32"), "float32"),
+        (np.array([np.nan, 1.0], "float32"), "float32"),
+        (np.array([np.inf, 1.0], "float32"), "float32"),
+        (np.array([2048, 1], "float16"), "float16"),
+    ],
+)
+@each_pairs_loss
+def test_floats_that_may_have_merged_classes_are_refused(loss_class, labels, dtype):
+    message = f"^Labels in {dtype} must be whole numbers, and below [0-9,]+ to be told apart\\. Some are not, such as"
+    for given in (labels, labels[:, None], ops.convert_to_tensor(labels)):
+        with pytest.raises(ValueError, match=message):
+            loss_class()(given, UNIT_ROWS[:2])
+
+
+def test_floats_that_may_have_merged_classes_are_not_learnt_from_silently():
+    model = unchanged_network(BatchHardTripletLoss)
+    for labels, is_nan in ((FOUR_CLASSES, False), (FOUR_CLASSES + 2**24, True), (FOUR_CLASSES / 2, True)):
+        try:
+            assert np.isnan(model.evaluate(UNIT_ROWS, labels.astype("float32"), verbose=0)) == is_nan
+        except ValueError as error:  # PyTorch sees the values
+            assert is_nan and "must be whole numbers" in str(error)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "uint16", "bool", "float64"])
+@each_pairs_loss
+def test_small_labels_may_have_any_dtype(loss_class, dtype):
+    labels = (FOUR_CLASSES % 2).astype(dtype)
+    assert numpy(loss_class()(labels, UNIT_ROWS)) == numpy(loss_class()(FOUR_CLASSES % 2, UNIT_ROWS))
+
+
+def test_more_proxies_than_a_label_of_one_byte_can_name():
+    cosines_ = np.random.default_rng(0).uniform(-1, 1, (4, 600))
+    labels = np.array([0, 3, 200, 255])
+    for loss_class in PROXY_LOSSES:
+        expected = pytest.approx(NAIVE[loss_class](labels, cosines_), rel=1e-4)
+        assert numpy(loss_class()(labels.astype("uint8"), cosines_)) == expected
+
+
+@each_in_batch_or_setting
+def test_sample_weights_and_reduction_are_those_of_keras(loss_class, settings):
+    labels, x = random_input(loss_class)
+    weights = np.linspace(0, 2, len(labels)).astype("float32")
+    each = numpy(loss_class(**settings).call(labels, x))  # (B,)
+    assert numpy(loss_class(**settings, reduction="none")(labels, x)).tolist() == pytest.approx(
+        each, rel=1e-6
+    )
+    assert numpy(loss_class(**settings, reduction="sum")(labels, x)) == pytest.approx(each.sum(), rel=1e-5)
+    weighted = numpy(loss_class(**settings)(labels, x, sample_weight=weights))
+    assert weighted == pytest.approx((each * weights).mean(), rel=1e-5)
+
+
+def test_a_mask_of_keras_leaves_images_out():
+    labels, x = random_batch()
+    tensor = ops.convert_to_tensor(x, "float32")
+    keep = np.arange(len(labels)) % 3 > 0
+    tensor._keras_mask = ops.convert_to_tensor(keep)
+    each = numpy(SupConLoss().call(labels, tensor))
+    assert numpy(SupConLoss()(labels, tensor)) == pytest.approx(each[keep].mean(), rel=1e-5)
+
+
+# NumPy numbers
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value"),
+    [
+        (lambda: BatchHardTripletLoss(margin=np.float32(0.25)), "margin", 0.25),
+        (lambda: TripletLoss(margin=np.int64(1)), "margin", 1),
+        (lambda: SupConLoss(temperature=np.float32(0.5)), "temperature", 0.5),
+        (lambda: ArcFaceLoss(scale=np.int64(64)), "scale", 64),
+        (lambda: MultiSimilarityLoss(epsilon=np.float64(0.1)), "epsilon", 0.1),
+        (lambda: CosineProxies(np.array([0, 1, 2]).max() + 1), "classes", 3),
+    ],
+)
+def test_numpy_numbers_are_numbers_and_can_be_saved(make, name, value):
+    made = make()
+    config = json.loads(json.dumps(made.get_config()))
+    assert config[name] == getattr(made, name) == value
+    assert type(made).from_config(config).get_config() == made.get_config()
+
+
+def test_explicit_loss_refuses_what_is_no_triplet():
+    for shape in ((6, 4), (6, 2, 4)):
+        with pytest.raises(
+            ValueError, match=r"^TripletLoss takes anchors, positives and negatives, \(B, 3, d\), not"
+        ):
+            TripletLoss()(np.zeros(6), np.ones(shape))
 
 
 # Parts
@@ -883,7 +1134,7 @@ def test_cosine_proxies():
         CosineProxies(3)(np.zeros((1, 2, 3)))
 
 
-@pytest.mark.parametrize("classes", [0, -1, 2.0, None])
+@pytest.mark.parametrize("classes", [0, -1, 2.0, None, True])
 def test_bad_number_of_classes_is_refused(classes):
     with pytest.raises(ValueError, match=r"^classes must be an integer ≥ 1, not "):
         CosineProxies(classes)

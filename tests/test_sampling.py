@@ -1,11 +1,13 @@
 import json
+import time
 from collections import Counter
 from itertools import islice, product
 
+import h5py
 import numpy as np
 import pytest
 
-from helpers.sampling import BalancedBatches, TripletGenerator, erase, flip_and_shift
+from helpers.sampling import BalancedBatches, TripletGenerator, erase, flip_and_shift, number_classes
 
 
 def numbered_images(count, dtype="uint8"):
@@ -93,6 +95,28 @@ def test_labels_without_triplets_are_refused_at_once(labels):
         TripletGenerator().flow(numbered_images(len(labels)), np.array(labels, int))
 
 
+def test_few_other_images_among_many_are_found_quickly_and_evenly():
+    labels = np.zeros(60_000, int)
+    labels[[7, 50_000]] = 1  # only two images can be negatives of the others
+    images = np.arange(60_000, dtype=np.int32)[:, None]
+    began = time.perf_counter()
+    drawn = [inputs for inputs, _ in islice(TripletGenerator(0).flow(images, labels), 10)]
+    assert time.perf_counter() - began < 10  # ten batches; without a look-up, some 10 s for each
+    anchors, positives, negatives = (np.concatenate([part[i][:, 0] for part in drawn]) for i in range(3))
+    assert (labels[anchors] == labels[positives]).all() and (anchors != positives).all()
+    assert (labels[anchors] != labels[negatives]).all()
+    counts = [int((negatives == image).sum()) for image in (7, 50_000)]
+    assert sum(counts) == 320 and min(counts) > 120
+
+
+def test_triplets_of_ordinary_labels_are_drawn_as_ever():
+    """The trained figures of the lessons rest on this order."""
+    anchors, positives, negatives = draw_triplets(batches=1, batch_size=8).tolist()
+    assert anchors == [7, 5, 4, 2, 2, 0, 0, 0]
+    assert positives == [8, 6, 5, 3, 3, 1, 3, 2]
+    assert negatives == [0, 3, 8, 5, 7, 7, 8, 8]
+
+
 # What both samplers refuse
 
 each_sampler = pytest.mark.parametrize(
@@ -125,7 +149,22 @@ def test_images_and_labels_must_be_as_many(sample):
         sample(numbered_images(5), [0, 0, 1, 1])
 
 
-@pytest.mark.parametrize("value", [0, -1, 2.0, "3", None])
+@each_sampler
+def test_only_arrays_are_drawn_from(sample, tmp_path):
+    """Others pass `len`, and fail, or hand out something else, at the first batch."""
+    labels = [0, 0, 1, 1]
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        lazy = file.create_dataset("images", data=numbered_images(4))
+        for images in (lazy, numbered_images(4).tolist(), [image for image in numbered_images(4)]):
+            message = rf"^images must be a NumPy array, not {type(images).__name__}: .*`np\.asarray\(images\)` reads"
+            with pytest.raises(ValueError, match=message):
+                sample(images, labels)
+        sample(np.asarray(lazy), labels)
+    np.save(tmp_path / "images.npy", numbered_images(4))
+    sample(np.load(tmp_path / "images.npy", mmap_mode="r"), labels)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.0, "3", None, True])
 def test_sizes_must_be_positive_integers(value):
     images, labels = numbered_images(4), [0, 0, 1, 1]
     with pytest.raises(ValueError, match=f"^batch_size must be an integer ≥ 1, not {value!r}.$"):
@@ -278,8 +317,71 @@ def test_state_of_other_images_is_refused(labels):
     assert batches.get_state() == before
 
 
-def test_dataset_options_reach_keras():
-    assert balanced(workers=2, use_multiprocessing=False).workers == 2
+def test_batches_are_drawn_as_ever():
+    """The trained figures of the lessons rest on this order."""
+    drawn = [(indices_of(x).tolist(), y.tolist()) for x, y in balanced(2, 3, batches=2)]
+    assert drawn == [
+        ([1, 13, 4, 18, 38, 20], [7, 7, 7, 5, 5, 5]),
+        ([25, 3, 11, 30, 8, 26], [7, 7, 7, 5, 5, 5]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "options", [{"workers": 2}, {"workers": 4, "use_multiprocessing": True}, {"use_multiprocessing": True}]
+)
+def test_workers_are_refused(options):
+    """Of 24 batches that four processes drew in two epochs, 11 differed."""
+    message = (
+        r"^BalancedBatches draws in one place, so (workers=\d|use_multiprocessing=True) is refused: worker "
+    )
+    with pytest.raises(ValueError, match=message):
+        balanced(**options)
+    batches = balanced()
+    with pytest.raises(ValueError, match=message):
+        for name, value in options.items():
+            setattr(batches, name, value)
+    assert (batches.workers, batches.use_multiprocessing) == (1, False)
+
+
+def test_options_that_change_nothing_are_accepted():
+    batches = balanced(workers=1, use_multiprocessing=False, max_queue_size=3)
+    batches.workers = 0
+    assert (batches.workers, batches.max_queue_size) == (0, 3)
+
+
+def test_labels_keep_their_numbers_in_a_batch_or_are_refused():
+    labels = np.array([111085122871, 111085122872]).repeat(3)
+    try:
+        _, drawn = BalancedBatches(numbered_images(6), labels, 2, 2)[0]
+    except ValueError as error:  # JAX
+        assert "would cut these labels to 32 bits. Number the classes from 0" in str(error)
+    else:
+        assert sorted(drawn.tolist()) == labels[[0, 1, 3, 4]].tolist()
+
+
+# number_classes
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [30, 10, 30, 20],
+        np.array([[30], [10], [30], [20]], np.uint8),
+        np.array([2**62 + 2, 2**62, 2**62 + 2, 2**62 + 1]),
+        np.array([2**64 - 1, 2, 2**64 - 1, 2**63], np.uint64),
+        ["shoe", "bag", "shoe", "coat"],
+    ],
+)
+def test_classes_are_numbered_from_zero(labels):
+    numbers, classes = number_classes(labels)
+    assert (numbers.dtype, numbers.tolist(), len(classes)) == (np.int64, [2, 0, 2, 1], 3)
+    assert classes[numbers].tolist() == np.ravel(labels).tolist()
+
+
+@pytest.mark.parametrize("labels", [[0.0, 1.0], np.eye(3, dtype=int), 3, [None, 1]])
+def test_labels_that_cannot_be_numbered_are_refused(labels):
+    with pytest.raises(ValueError, match=r"^labels must be integers or text, \(N,\) or \(N, 1\), not "):
+        number_classes(labels)
 
 
 def test_too_few_classes_are_refused():

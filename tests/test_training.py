@@ -10,7 +10,7 @@ from helpers.losses import BatchAllTripletLoss
 from helpers.metrics import recall_at_k
 from helpers.networks import embed, embedding_network
 from helpers.sampling import BalancedBatches
-from helpers.training import RecallCallback, describe_device, one_cycle
+from helpers.training import RecallCallback, describe_device, leave_input_untuned, one_cycle
 
 # describe_device
 
@@ -132,11 +132,71 @@ def test_checkpoint_finds_the_recall(task, tmp_path):
     np.testing.assert_allclose(embed(loaded, points), embed(model, points), atol=1e-6)
 
 
+def test_images_and_labels_that_do_not_fit_are_refused_before_anything_is_trained(task):
+    _, points, labels = task
+    with pytest.raises(ValueError, match=r"^24 images but 23 labels: give one label for each image\.$"):
+        RecallCallback(points, labels[:-1])
+    with pytest.raises(ValueError, match=r"^labels must be integers"):
+        RecallCallback(points, labels / 2)
+    for k in (0, 24, 1.0, "1", True, None):
+        with pytest.raises(
+            ValueError, match=rf"^k must be an integer from 1 to 23, the other images, not {k!r}\.$"
+        ):
+            RecallCallback(points, labels, k)
+    RecallCallback(points, labels, np.int64(23))
+
+
+@pytest.mark.parametrize("fault", ["shape", "NaN"])
+def test_images_that_the_network_refuses_are_refused_before_the_first_epoch(task, fault):
+    model, points, labels = task
+    images = points[:, :3] if fault == "shape" else np.where(points > 1, np.nan, points)
+    begun = []
+    diary = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))
+    with pytest.raises(ValueError, match=r"^Expected images of shape|^The images hold NaN"):
+        model.fit(points, labels, verbose=0, callbacks=[diary, RecallCallback(images, labels)])
+    assert begun == []
+
+
 def test_callback_without_logs_is_harmless(task):
     model, points, labels = task
     callback = RecallCallback(points, labels)
     callback.set_model(model)
     callback.on_epoch_end(0)
+
+
+# leave_input_untuned
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow trains from tf.data")
+def test_no_data_set_that_keras_makes_tunes_itself_once_asked(task, monkeypatch):
+    import tensorflow as tf
+
+    made = []
+
+    def recorded(original):
+        return lambda *given: made.append(original(*given)) or made[-1]
+
+    original = tf.data.Dataset.prefetch
+    monkeypatch.setattr(tf.data.Dataset, "prefetch", original)  # put back afterwards
+    assert original(tf.data.Dataset.range(3), 1).options().autotune.enabled is None
+    leave_input_untuned()
+    once = tf.data.Dataset.prefetch
+    leave_input_untuned()
+    assert tf.data.Dataset.prefetch is once, "a second call does nothing"
+    assert [int(i) for i in tf.data.Dataset.range(9).prefetch(2)] == list(range(9))
+    tf.data.Dataset.prefetch = recorded(once)
+    model, points, labels = task
+    embed(model, points)
+    model.fit(BalancedBatches(points, labels, 3, 4), verbose=0)
+    model.fit((batch for batch in [(points, labels)]), steps_per_epoch=1, verbose=0, shuffle=False)
+    model.fit(points, labels, verbose=0)
+    assert len(made) >= 4
+    assert [data_set.options().autotune.enabled for data_set in made] == [False] * len(made)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="there it does something")
+def test_elsewhere_there_is_nothing_to_leave_untuned():
+    assert leave_input_untuned() is None
 
 
 # Precision: the lesson's training, shortened, with layers that compute in 16 bits

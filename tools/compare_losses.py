@@ -29,7 +29,7 @@ from helpers.data import load
 from helpers.metrics import map_at_r, recall_at_k
 from helpers.networks import embed, embedding_network
 from helpers.sampling import BalancedBatches, flip_and_shift
-from helpers.training import one_cycle
+from helpers.training import leave_input_untuned, one_cycle
 
 RESULTS = Path(__file__).parent.parent / "helpers" / "results" / "loss_comparison.json"
 STEPS, IMAGES = 400, 120  # steps of a training; images a step
@@ -186,6 +186,7 @@ def fingerprint():
 
 
 def main():
+    leave_input_untuned()  # no epoch is to wait for a tuning thread
     if RESULTS.is_file():
         document = json.loads(RESULTS.read_text(encoding="utf-8"))
         if document["settings"] != fingerprint():

@@ -27,7 +27,7 @@ from helpers.losses import BatchAllTripletLoss, CosineProxies, NormalisedSoftmax
 from helpers.metrics import map_at_r, recall_at_k
 from helpers.networks import WEIGHTS_FOLDER, embed, embedding_network
 from helpers.sampling import BalancedBatches, erase, flip_and_shift
-from helpers.training import Backup, RecallCallback, describe_device, one_cycle
+from helpers.training import Backup, RecallCallback, describe_device, leave_input_untuned, one_cycle
 
 RECIPE = {
     "network": {"dimensions": 64, "filters": [32, 64, 128]},
@@ -175,6 +175,7 @@ def measure(network, data, mirror=False):
 
 
 def main():
+    leave_input_untuned()  # no epoch is to wait for a tuning thread
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--seed", type=int, default=0, help="0 writes the shipped network, others only their figures"
