@@ -8,6 +8,7 @@ of everything. Each pair builds an environment of some 2.5 GB and removes it aga
 `pytest` does not. This file needs nothing but Python, since it is there before anything is installed.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -97,12 +98,11 @@ def open_course(command, clone, environment):
         return seconds
     finally:
         limit.cancel()
-        os.killpg(lab.pid, signal.SIGTERM)
-        try:
-            lab.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(lab.pid, signal.SIGKILL)
-            lab.wait()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(lab.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                lab.wait(30)
 
 
 def ask(address, token, path, method="GET"):
