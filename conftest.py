@@ -7,6 +7,8 @@ pytest notebooks/05_*.ipynb one file: nothing to share out, so in this process, 
 
 import os
 
+import pytest
+
 LONGEST_FIRST = (  # in the order of their processor time; whatever is not named comes after them
     "notebooks/04_gpu_training.ipynb",
     "notebooks/09_more_data_sets.ipynb",
@@ -38,6 +40,7 @@ def memory():
         return float("inf")
 
 
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist everything runs in one process
 def pytest_xdist_auto_num_workers(config):
     """As many processes as there are cores and room for; none (no sharing out) for a single file."""
     files = {argument.split("::")[0] for argument in config.args}

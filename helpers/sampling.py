@@ -41,7 +41,7 @@ class TripletGenerator:
         """An endless stream of batches for `TripletNet.model.fit`, which is to leave it as it is: `shuffle=False`.
 
         Args:
-            images: NumPy array (N, height, width, channels).
+            images: array (N, height, width, channels).
             labels: integers (N,) or (N, 1); classes with a single image serve as negatives only.
             batch_size: B, triplets in a batch.
 
@@ -102,10 +102,11 @@ class BalancedBatches(keras.utils.PyDataset):
 
     It draws in one place, and refuses Keras's worker processes and threads: each process would draw the same batches
     again, and threads would spoil the order that `seed` fixes. Drawing takes a fraction of a millisecond; what takes
-    long is reading pictures, so read them once, into an array.
+    long is reading pictures, so read them once, into an array, if they fit into memory.
 
     Args:
-        images: NumPy array (N, height, width, channels); `np.load(path, mmap_mode="r")` for what memory cannot hold.
+        images: array (N, height, width, channels). For what memory cannot hold, `helpers.pictures.PictureFiles`, or
+            `np.load(path, mmap_mode="r")`.
         labels: integers (N,) or (N, 1).
         classes_per_batch: P.
         images_per_class: K.
@@ -134,10 +135,8 @@ class BalancedBatches(keras.utils.PyDataset):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.workers, self.use_multiprocessing = (
-            self.workers,
-            self.use_multiprocessing,
-        )  # refuses what is below
+        self.workers = self.workers  # through the setters below, which refuse them
+        self.use_multiprocessing = self.use_multiprocessing
         labels = check_labels(images, labels)
         _check_array(images)
         if (keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(labels)) != labels).any():
@@ -288,10 +287,20 @@ def check_labels(images, labels):
 
 
 def _check_array(images):
-    if not isinstance(images, np.ndarray):
+    """ValueError if a batch cannot be taken from the images: their numbers come in any order, some of them twice."""
+    try:
+        taken = images[np.array([len(images) - 1, 0, 0])]
+    except (
+        TypeError,
+        ValueError,
+        NotImplementedError,
+    ):  # a list, or a file of HDF5, which wants them in order
+        taken = None
+    if not isinstance(taken, np.ndarray) or len(taken) != 3:
         raise ValueError(
-            f"images must be a NumPy array, not {type(images).__name__}: a batch takes images from anywhere in it, and "
-            "in any order. `np.asarray(images)` reads them all; np.load(path, mmap_mode='r') leaves them on the disk."
+            f"images must act like a NumPy array, which {type(images).__name__} does not: a batch takes images from "
+            "anywhere in it, and in any order. `np.asarray(images)` reads them all; np.load(path, mmap_mode='r') "
+            "leaves them on the disk."
         )
 
 

@@ -150,13 +150,14 @@ def test_images_and_labels_must_be_as_many(sample):
 
 
 @each_sampler
-def test_only_arrays_are_drawn_from(sample, tmp_path):
+def test_only_what_acts_like_an_array_is_drawn_from(sample, tmp_path):
     """Others pass `len`, and fail, or hand out something else, at the first batch."""
     labels = [0, 0, 1, 1]
     with h5py.File(tmp_path / "images.h5", "w") as file:
         lazy = file.create_dataset("images", data=numbered_images(4))
         for images in (lazy, numbered_images(4).tolist(), [image for image in numbered_images(4)]):
-            message = rf"^images must be a NumPy array, not {type(images).__name__}: .*`np\.asarray\(images\)` reads"
+            name = type(images).__name__
+            message = rf"^images must act like a NumPy array, which {name} does not: .*`np\.asarray\(images\)` reads"
             with pytest.raises(ValueError, match=message):
                 sample(images, labels)
         sample(np.asarray(lazy), labels)
