@@ -1,25 +1,25 @@
 """How near does every checkpoint come to failing, on other processors than this one?
 
-    python tools/check_margins.py notebooks/08_metric_losses.ipynb ...     (without arguments: every notebook with a claim)
+    python tools/check_margins.py notebooks/08_metric_losses.ipynb ...     (without arguments: all with a claim)
     python tools/check_margins.py --report                                 (the table again, nothing is run)
     python tools/check_margins.py --settings "as it is" "AVX2"             (some of the settings below)
 
 A trained network's figures move from one processor to the next: other routines add in another order. Environment
-variables let one machine play others. Each notebook runs in each setting, in a copy in memory: the files stay as they
-are. Before, every `assert` is rewritten such that both sides of its comparisons are noted, and that a failing one does
-not stop the run.
+variables let one machine play others. Each notebook runs in each setting, in a copy in memory: the files stay as
+they are. Before, every `assert` is rewritten such that both sides of its comparisons are noted, and that a failing
+one does not stop the run.
 
-The share of its tolerance that a claim used in a setting, in per cent:
+The share of its tolerance that a claim used in a setting:
 - `abs(x - y) < tolerance` and `np.allclose(x, y, atol)`: |x - y| / tolerance;
-- `a < b` and the like: 1 - slack / slack of the setting that had most of it, where the slack is b - a. Half the slack
-  of the best setting is 50 %, nothing left is 100 %. In an array the nearest element counts;
+- `a < b` and the like: 1 - slack / slack of the setting that had most of it, where the slack is b - a. Half the
+  slack of the best setting is 50 %, nothing left is 100 %. In an array the nearest element counts;
 - more than 100 %: the claim failed.
-A claim has no such share, and only passes or fails, if it is exact (`==`, `in`, an order with `>= 0`), or if its two sides
-are the same in all settings, as with everything that no network computes. A claim about time moves with the machine's load:
-leave the machine alone.
+A claim has no such share, and only holds or fails, if it is exact (`==`, `in`, an order with `>= 0`), or if its two
+sides are the same in all settings, as with everything that no network computes. A claim about time moves with the
+machine's load: leave the machine alone.
 
-The table has a row for each cell with claims, the share being its nearest claim's. The exit status is 1 if a claim failed
-or used more than two thirds.
+The table has a row for each cell with claims; its share is that of the nearest claim. The exit status is 1 if a
+claim failed or used more than two thirds.
 """
 
 import argparse
@@ -147,11 +147,15 @@ def truth(node):
     if isinstance(node, ast.Call):
         name = ast.unparse(node.func)
         if name in ("np.allclose", "np.isclose"):
-            return call("close", ast.Constant(ast.unparse(node)), node.func, *node.args, keywords=node.keywords)
+            return call(
+                "close", ast.Constant(ast.unparse(node)), node.func, *node.args, keywords=node.keywords
+            )
         if name in ("all", "np.all") and len(node.args) == 1:
             return ast.Call(node.func, [truth(node.args[0])], node.keywords)
         if isinstance(node.func, ast.Attribute) and node.func.attr == "all":
-            return ast.Call(ast.Attribute(truth(node.func.value), "all", ast.Load()), node.args, node.keywords)
+            return ast.Call(
+                ast.Attribute(truth(node.func.value), "all", ast.Load()), node.args, node.keywords
+            )
     return node
 
 
@@ -163,10 +167,11 @@ def noted_comparison(node):
     sides = [node.left, *node.comparators]
     kind = "order"
     if len(sides) == 2:
-        small, large = sides if operators[0] in "<=" else sides[::-1]
-        if is_distance(small):
+        if is_distance(sides[0] if operators[0] in "<=" else sides[1]):
             kind = "tolerance"
-        elif operators[0] in ("<=", ">=") and any(isinstance(s, ast.Constant) and s.value == 0 for s in sides):
+        elif operators[0] in ("<=", ">=") and any(
+            isinstance(s, ast.Constant) and s.value == 0 for s in sides
+        ):
             kind = "exact"
     arguments = [ast.Constant(value) for value in (ast.unparse(node), kind)]
     signs = ast.Tuple([ast.Constant(operator) for operator in operators], ast.Load())
@@ -201,7 +206,7 @@ def rewrite(source):
 
 
 def run(path, setting):
-    """A dict: cell number -> {"title", "source", "noted", "error"} of the cells with claims, and of those that failed."""
+    """{cell number: {"title", "source", "noted", "error"}} of the cells with claims, and of those that failed."""
     import nbformat
     from nbclient import NotebookClient
 
@@ -306,7 +311,9 @@ def report(chosen):
             good &= not beyond and not failed
     for cell, share, text in near:
         print(f"{cell}: {share}: {text}")
-    print("every claim used two thirds of its tolerance at most" if good else f"{len(near)} claims are too near")
+    print(
+        "every claim used two thirds of its tolerance at most" if good else f"{len(near)} claims are too near"
+    )
     return good
 
 
@@ -314,9 +321,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("notebooks", nargs="*", type=Path)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    parser.add_argument("--report", action="store_true", help="only print the table of what has been run before")
+    parser.add_argument(
+        "--report", action="store_true", help="only print the table of what has been run before"
+    )
     arguments = parser.parse_args()
-    chosen = [path.resolve() for path in arguments.notebooks] or sorted(ROOT.glob("notebooks/**/[0-9]*.ipynb"))
+    chosen = [path.resolve() for path in arguments.notebooks] or sorted(
+        ROOT.glob("notebooks/**/[0-9]*.ipynb")
+    )
     os.environ["PYTEST_CURRENT_TEST"] = "margins"  # keeps TensorFlow's start-up lines out of the outputs
     for path in [] if arguments.report else chosen:
         if not any(rewrite(s) for s in code_of(path)):
