@@ -107,13 +107,18 @@ def notebook(tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "SETTINGS", {"here": {}, "there": {"MOVED": "0.03"}})
     monkeypatch.setattr(tool, "PREPARE", tool.PREPARE.replace("{tools!r}", repr(str(ROOT / "tools"))))
     cells = [
-        'import os\n\nfigure = 0.90 + float(os.environ.get("MOVED", "0"))\nprint(figure)',
+        'import os\n\nfigure = 0.90 + float(os.environ.get("MOVED", "0"))\nprint(f"{figure:.1f}")',
         '# Checkpoint: near enough\nassert abs(figure - 0.90) < 0.04\nprint("Checkpoint passed: near")',
         '# Checkpoint: exact\nassert round(figure) == 1\nprint("Checkpoint passed: one")',
     ]
     path = tmp_path / "notebooks/03_figures.ipynb"
     path.parent.mkdir()
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells]), path)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    for cell, text in zip(
+        notebook.cells, ("0.9", "Checkpoint passed: near", "Checkpoint passed: one"), strict=True
+    ):
+        cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text + "\n")]
+    nbformat.write(notebook, path)
     return path
 
 
@@ -142,5 +147,7 @@ def test_a_failure_shows_in_its_setting(notebook, monkeypatch, capsys):
     monkeypatch.setattr(tool, "SETTINGS", {"here": {}, "there": {"MOVED": "0.7"}})
     code, lines = measured(notebook, monkeypatch, capsys)
     assert code == 1
-    assert lines[3] == "| 03_figures [2] | exact | exact fails |  |"
+    assert lines[2] == "| 03_figures [0] |  | exact fails |  |"  # another text than the stored one
+    assert lines[4] == "| 03_figures [2] | exact | exact fails |  |"
+    assert r"03_figures [0]: fails (there): prints '1.6\n' instead of '0.9\n'" in lines
     assert "03_figures [2]: fails (there): round(figure) == 1" in lines
