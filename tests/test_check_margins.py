@@ -33,6 +33,7 @@ def noted(cell, capsys, **variables):
         ("assert abs(x - 2.5) < 1", [("tolerance", 0.5, 1)]),
         ("assert abs(x) < 4", [("order", 3, 4)]),  # a size, not a distance
         ("assert np.abs(a - 2).max() <= 2", [("tolerance", 2, 2)]),
+        ("assert (np.abs(np.subtract(a, 1)) < (2, 2, 9)).all()", [("tolerance", 1, 2)]),
         ("assert np.allclose(a, [0, 2.25, 4], atol=0.5, rtol=0)", [("tolerance", 0.25, 0.5)]),
         ("assert (a < 5).all()", [("order", 4, 5)]),  # the nearest element
         ("assert (np.diff(a) >= 0).all()", [("exact", 0, 2)]),

@@ -86,7 +86,7 @@ def compare(source, kind, operators, sides):
         except (TypeError, ValueError):  # texts, sets
             continue
         if lower.size:
-            i = int(np.argmin(upper - lower))
+            i = int(np.argmax(lower / upper) if kind == "tolerance" else np.argmin(upper - lower))
             note(source, kind, lower.flat[i], upper.flat[i])
     return outcome
 
@@ -183,12 +183,12 @@ def is_distance(node):
     """Whether `node` is abs(x - y), or its largest element."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "max":
         node = node.func.value
-    return (
-        isinstance(node, ast.Call)
-        and ast.unparse(node.func) in ("abs", "np.abs")
-        and isinstance(node.args[0], ast.BinOp)
-        and isinstance(node.args[0].op, ast.Add | ast.Sub)
-    )
+    if not isinstance(node, ast.Call) or ast.unparse(node.func) not in ("abs", "np.abs"):
+        return False
+    inner = node.args[0]
+    if isinstance(inner, ast.Call):
+        return ast.unparse(inner.func) == "np.subtract"
+    return isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Add | ast.Sub)
 
 
 def rewrite(source):
