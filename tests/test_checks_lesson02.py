@@ -262,7 +262,7 @@ WRONG = {
         (lambda size, classes: (2, size / 2), "P and K are whole numbers"),
         (lambda size, classes: (1, size), "there is no negative"),
         (lambda size, classes: (size, 1), "but there are only 10 classes"),
-        (lambda size, classes: best(size, size), "but there are only 5 classes"),
+        (lambda size, classes: (size // 3, 3), "but there are only 10 classes"),
         (lambda size, classes: triplets_of(*best(size, classes)), "return the pair (P, K)"),
         (lambda size, classes: (*best(size, classes), 0), "return the pair (P, K)"),
         (

@@ -77,7 +77,7 @@ def all_pairs(x):
 
 
 def shuffled_neighbours(x):
-    x = np.random.permutation(x)
+    x = np.random.default_rng().permutation(x)
     return np.linalg.norm(np.diff(x, axis=0), axis=1).mean()
 
 
@@ -263,7 +263,7 @@ WRONG = {
         (rise_of_the_whole_peak, "half-way up"),
         (rise_along_a_curve, "in a straight line"),
         (lambda step, steps, peak: [rate(step, steps, peak)], "return one number"),
-        (lambda step, steps, peak: one_cycle(peak, steps), "learning rate"),
+        (lambda step, steps, peak: one_cycle(peak, steps), "return one number"),
     ],
     check.exercise_2: [
         (lambda losses, x: diagnose(losses, x, loss_first=True), "does not excuse a collapse"),
@@ -276,7 +276,7 @@ WRONG = {
         (falls(lambda a: a[-1] < a[0]), "a still loss"),
         (falls(lambda a: min(a) < 0.95 * a[0]), "compare the first epoch with the last one"),
         (falls(lambda a: abs(1 - a[-1] / a[0]) > 0.05), "a rising loss is not learning"),
-        (falls(lambda a: a[-2] - a[-1] > 0.05 * a[-2]), "expected"),
+        (falls(lambda a: a[-2] - a[-1] > 0.05 * a[-2]), "compare the first epoch with the last one"),
         (lambda losses, x: diagnose(losses, x).title(), "return one of the three words"),
         (lambda losses, x: diagnose(losses, x) == "learning", "return one of the three words"),
         (shuffles_in_place, "shuffle a copy"),

@@ -13,6 +13,10 @@ class NotAnsweredError(Exception):
     """The stub still returns its dots."""
 
 
+class Refused(AssertionError):
+    """What a check finds wrong from within the learner's code: an object that the check lent it complains."""
+
+
 class LearnersError(Exception):
     """The learner's code raised an error, which is this one's cause; the message says what it was called with."""
 
@@ -71,17 +75,29 @@ def _watched(answer, returned):
 
     @functools.wraps(answer)
     def call(*args, **kwargs):
-        try:
-            result = answer(*args, **kwargs)
-        except Exception as error:
-            given = ", ".join([*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())])
-            short = len(given) <= 60 and "\n" not in given
-            raise LearnersError(f", when it was called with ({given})" if short else "") from error
+        result = guarded(answer)(*args, **kwargs)
         assert result is not None, "your function returned nothing: did you forget `return`?"
         if result is ...:
             raise NotAnsweredError
         returned.append(result)
         return result
+
+    return call
+
+
+def guarded(function):
+    """A function of the learner's, or one that runs their code, whose errors are theirs and not the check's."""
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except Refused:
+            raise
+        except Exception as error:
+            given = ", ".join([*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())])
+            short = len(given) <= 60 and "\n" not in given
+            raise LearnersError(f", when it was called with ({given})" if short else "") from error
 
     return call
 
