@@ -94,7 +94,7 @@ def by_images(labels, part):
 
 def by_sorted_images(labels, part):
     order = np.argsort(labels.reshape(-1), kind="stable")
-    return np.isin(np.arange(len(labels)), order[: int(part * len(labels))])
+    return np.isin(np.arange(len(labels)), order[: int(part * len(labels)) + 1])
 
 
 def by_number(labels, part):
@@ -256,7 +256,7 @@ WRONG = {
         ),
         (with_(brightest=False), "the brightest pixel should be 255"),
         (with_(side=28), "it is 28"),
-        (with_(corner=True), "the middle of the thing"),
+        (with_(corner=True), "put it into the middle"),
         (with_(background=np.median), "a thing that covers most of the photograph"),
         (with_(background=lambda image: 0), "nothing gives zeros"),
         (

@@ -108,7 +108,10 @@ def exercise_3(as_catalogue):
     assert not nothing.any(), "a photograph of nothing gives zeros"
     for background, thing, name in ((255, 30, "dark on white"), (0, 120, "light on black")):
         result = call(photo(background, thing))
-        assert result[0, 0] == 0, f"{name}: the background should be 0, it is {result[0, 0]}"
+        assert result[0, 0] == 0, (
+            f"{name}: the background should be 0; in the corner it is {result[0, 0]}: is the thing there? "
+            "put it into the middle"
+        )
         assert result.max() == 255, f"{name}: the brightest pixel should be 255, not {result.max()}"
         _check_box(result, 24, 24 * 20 / 50, name)
     result = call(photo(180, 60))
@@ -119,14 +122,14 @@ def exercise_3(as_catalogue):
     result = call(photo(90, 250, box=(10, 30, 5, 145)))
     assert result[0, 0] == 0 and result.max() == 255, "white on dark grey: background 0, brightest pixel 255"
     _check_box(result, 24 * 20 / 140, 24, "wide, white on dark grey")
-    tiny = call(photo(255, 0, box=(3, 7, 4, 6), size=(12, 12)))
-    _check_box(tiny, 24, 12, "a thing of 4 × 2 pixels")
     two_tones = photo(255, 200)
     two_tones[30:55, 40:60] = 0
     result = call(two_tones)
     assert result[6, 13] > result[20, 13] > 0, (
         "dark on white: the darker half becomes the brighter one; is something subtracted in uint8, which wraps?"
     )
+    tiny = call(photo(255, 0, box=(3, 7, 4, 6), size=(12, 12)))
+    _check_box(tiny, 24, 12, "a thing of 4 × 2 pixels")
     noisy = photo(240, 40).astype(int) + np.random.default_rng(0).integers(-9, 10, (200, 150))
     noisy = call(noisy.clip(0, 255).astype(np.uint8))
     assert noisy[0].max() == 0 and noisy[:, 0].max() == 0, (
