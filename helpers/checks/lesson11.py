@@ -62,7 +62,7 @@ def exercise_2(recall_by_dimension):
     rotation = np.linalg.qr(rng.normal(size=(12, 12)))[0]
     spread = np.array([3, 2, 1.5, 1, 0.5, 0.1, 0.05, 0, 0, 0, 0, 0])
     gallery = (rng.normal(size=(1500, 12)) * spread) @ rotation + 4
-    query = (rng.normal(size=(100, 12)) * spread) @ rotation + 4 + 0.6 * rotation[0]
+    query = (rng.normal(size=(100, 12)) * spread) @ rotation + 4 + 0.6 * rotation[0] + 5 * rotation[5]
     gallery, query = gallery.astype(np.float32), query.astype(np.float32)
     asked = (2, 4, 7, 12)
     answer = recall_by_dimension(query, gallery, asked)
