@@ -183,7 +183,10 @@ WRONG = {
         (lambda d, same: eer(d, same, count_all=True), "a share of its own kind"),
         (lambda d, same: eer(d, same, matches=np.greater_equal), "small distances mean the same class"),
         (lambda d, same: eer(d, same, best=last_of_equals), "take the smaller one"),
-        (lambda d, same: eer(d, same, thresholds=np.linspace(0, 1, 5)), "at threshold 0.3 both rates are 1/2"),
+        (
+            lambda d, same: eer(d, same, thresholds=np.linspace(0, 1, 5)),
+            "at threshold 0.3 both rates are 1/2",
+        ),
         (
             lambda d, same: np.unique(d)[np.abs(np.subtract(*rates(d, same))).argmin()],
             "that is the threshold",

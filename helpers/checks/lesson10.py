@@ -39,7 +39,9 @@ def exercise_1(deal):
     assert len(whole) == 3, (
         f"twelve classes hold three lots of 4, with nothing left; you dealt {len(whole)} lots"
     )
-    assert sorted(c for lot in whole for c in lot) == list(range(12)), f"the classes are 0 to 11, you dealt {whole}"
+    assert sorted(c for lot in whole for c in lot) == list(range(12)), (
+        f"the classes are 0 to 11, you dealt {whole}"
+    )
     sizes = [len(lot) for lot in dealt_by(100, 8, 5)]
     assert sizes == [8] * 12, f"a hundred classes hold twelve lots of 8, your lots have the sizes {sizes}"
 
@@ -58,7 +60,9 @@ def exercise_2(equal_error_rate):
     assert _near(value, 0), f"a perfect order should give 0, not {value:.3f}"
     value = rate([0.9, 0.8, 0.2, 0.1], [1, 1, 0, 0])
     assert not _near(value, 0), "that is the difference of the two rates: return their mean"
-    assert not _near(value, 0.5), "each rate is a share of its own kind: divide by the different, and by the same pairs"
+    assert not _near(value, 0.5), (
+        "each rate is a share of its own kind: divide by the different, and by the same pairs"
+    )
     assert _near(value, 1), f"the reversed order should give 1, not {value:.3f}"
     value = rate([0.1, 0.2, 0.3, 0.4], [1, 0, 1, 0])
     assert _near(value, 0.5), (
@@ -132,7 +136,9 @@ def exercise_3(excess_aurc):
     assert not _near(value, worst - 1 / 16), (
         "small distances, the most confident answers, come first; in yours they come last, or right and wrong are exchanged"
     )
-    assert value > -1e-9, f"no order is better than the best, all the wrong ones last: the excess cannot be {value:.4f}"
+    assert value > -1e-9, (
+        f"no order is better than the best, all the wrong ones last: the excess cannot be {value:.4f}"
+    )
     assert _near(value, 0), f"the only error at the largest distance is the best order: 0, not {value:.4f}"
     value = excess([0.4, 0.3, 0.2, 0.1], [0, 0, 0, 1])
     assert not _near(value, 0), (
