@@ -208,7 +208,7 @@ WRONG = {
             "whatever the order, you get 0",
         ),
         (lambda d, w: -excess(d, w), "less 1/16 for the best order"),
-        (lambda d, w: excess(d, ~w), "right and wrong are exchanged"),
+        (lambda d, w: excess(d, ~w), "right and wrong exchanged"),
         (
             lambda d, w: excess(d, w, area=lambda e: np.cumsum(e) / np.arange(1, len(e) + 1)),
             "return one number",

@@ -134,7 +134,7 @@ def exercise_3(excess_aurc):
         "you took off the error rate, 1/4: the best order has no risk until its errors come, at the end, 1/16 in all"
     )
     assert not _near(value, worst - 1 / 16), (
-        "small distances, the most confident answers, come first; in yours they come last, or right and wrong are exchanged"
+        "small distances, the most confident answers, come first; yours are last, or right and wrong exchanged"
     )
     assert value > -1e-9, (
         f"no order is better than the best, all the wrong ones last: the excess cannot be {value:.4f}"
@@ -142,7 +142,7 @@ def exercise_3(excess_aurc):
     assert _near(value, 0), f"the only error at the largest distance is the best order: 0, not {value:.4f}"
     value = excess([0.4, 0.3, 0.2, 0.1], [0, 0, 0, 1])
     assert not _near(value, 0), (
-        "whatever the order, you get 0: the risk at a coverage is the mean of the answers up to there, and the AURC the "
+        "whatever the order, you get 0: the risk at a coverage is the mean of the answers up to there, the AURC the "
         "mean of those running means"
     )
     assert not _near(value, 4 * (worst - 1 / 16)), "that is the sum over the coverages: take the mean"
