@@ -191,7 +191,7 @@ WRONG = {
             lambda d, same: np.unique(d)[np.abs(np.subtract(*rates(d, same))).argmin()],
             "that is the threshold",
         ),
-        (pair_by_pair, "their order changed the result"),
+        (pair_by_pair, "between tied pairs"),
         (by_roc_curve, "drop_intermediate=False"),
         (interpolated, "no interpolation"),
         (lambda d, same: rates(d, same), "return one number"),

@@ -77,7 +77,7 @@ def exercise_2(equal_error_rate):
     assert not _near(value, 0), "that is the false-match rate alone: return the mean of the two rates"
     assert not _near(value, 0.75), "two thresholds have the same difference: take the smaller one"
     assert not _near(value, 0.5), (
-        "that lies between two thresholds: take the one of those that occur with the smallest difference, and no "
+        "that lies between two thresholds, or between tied pairs: take one of those that occur, and no "
         "interpolation"
     )
     assert _near(value, 0.25), (
