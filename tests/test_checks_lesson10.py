@@ -183,12 +183,15 @@ WRONG = {
         (lambda d, same: eer(d, same, count_all=True), "a share of its own kind"),
         (lambda d, same: eer(d, same, matches=np.greater_equal), "small distances mean the same class"),
         (lambda d, same: eer(d, same, best=last_of_equals), "take the smaller one"),
-        (lambda d, same: eer(d, same, thresholds=np.linspace(0, 1, 5)), "at threshold 0.3 both rates are 1/2"),
+        (
+            lambda d, same: eer(d, same, thresholds=np.linspace(0, 1, 5)),
+            "at threshold 0.3 both rates are 1/2",
+        ),
         (
             lambda d, same: np.unique(d)[np.abs(np.subtract(*rates(d, same))).argmin()],
             "that is the threshold",
         ),
-        (pair_by_pair, "their order changed the result"),
+        (pair_by_pair, "between tied pairs"),
         (by_roc_curve, "drop_intermediate=False"),
         (interpolated, "no interpolation"),
         (lambda d, same: rates(d, same), "return one number"),
@@ -205,7 +208,7 @@ WRONG = {
             "whatever the order, you get 0",
         ),
         (lambda d, w: -excess(d, w), "less 1/16 for the best order"),
-        (lambda d, w: excess(d, ~w), "right and wrong are exchanged"),
+        (lambda d, w: excess(d, ~w), "right and wrong exchanged"),
         (
             lambda d, w: excess(d, w, area=lambda e: np.cumsum(e) / np.arange(1, len(e) + 1)),
             "return one number",

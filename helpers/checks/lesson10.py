@@ -39,7 +39,9 @@ def exercise_1(deal):
     assert len(whole) == 3, (
         f"twelve classes hold three lots of 4, with nothing left; you dealt {len(whole)} lots"
     )
-    assert sorted(c for lot in whole for c in lot) == list(range(12)), f"the classes are 0 to 11, you dealt {whole}"
+    assert sorted(c for lot in whole for c in lot) == list(range(12)), (
+        f"the classes are 0 to 11, you dealt {whole}"
+    )
     sizes = [len(lot) for lot in dealt_by(100, 8, 5)]
     assert sizes == [8] * 12, f"a hundred classes hold twelve lots of 8, your lots have the sizes {sizes}"
 
@@ -58,7 +60,9 @@ def exercise_2(equal_error_rate):
     assert _near(value, 0), f"a perfect order should give 0, not {value:.3f}"
     value = rate([0.9, 0.8, 0.2, 0.1], [1, 1, 0, 0])
     assert not _near(value, 0), "that is the difference of the two rates: return their mean"
-    assert not _near(value, 0.5), "each rate is a share of its own kind: divide by the different, and by the same pairs"
+    assert not _near(value, 0.5), (
+        "each rate is a share of its own kind: divide by the different, and by the same pairs"
+    )
     assert _near(value, 1), f"the reversed order should give 1, not {value:.3f}"
     value = rate([0.1, 0.2, 0.3, 0.4], [1, 0, 1, 0])
     assert _near(value, 0.5), (
@@ -73,7 +77,7 @@ def exercise_2(equal_error_rate):
     assert not _near(value, 0), "that is the false-match rate alone: return the mean of the two rates"
     assert not _near(value, 0.75), "two thresholds have the same difference: take the smaller one"
     assert not _near(value, 0.5), (
-        "that lies between two thresholds: take the one of those that occur with the smallest difference, and no "
+        "that lies between two thresholds, or between tied pairs: take one of those that occur, and no "
         "interpolation"
     )
     assert _near(value, 0.25), (
@@ -130,13 +134,15 @@ def exercise_3(excess_aurc):
         "you took off the error rate, 1/4: the best order has no risk until its errors come, at the end, 1/16 in all"
     )
     assert not _near(value, worst - 1 / 16), (
-        "small distances, the most confident answers, come first; in yours they come last, or right and wrong are exchanged"
+        "small distances, the most confident answers, come first; yours are last, or right and wrong exchanged"
     )
-    assert value > -1e-9, f"no order is better than the best, all the wrong ones last: the excess cannot be {value:.4f}"
+    assert value > -1e-9, (
+        f"no order is better than the best, all the wrong ones last: the excess cannot be {value:.4f}"
+    )
     assert _near(value, 0), f"the only error at the largest distance is the best order: 0, not {value:.4f}"
     value = excess([0.4, 0.3, 0.2, 0.1], [0, 0, 0, 1])
     assert not _near(value, 0), (
-        "whatever the order, you get 0: the risk at a coverage is the mean of the answers up to there, and the AURC the "
+        "whatever the order, you get 0: the risk at a coverage is the mean of the answers up to there, the AURC the "
         "mean of those running means"
     )
     assert not _near(value, 4 * (worst - 1 / 16)), "that is the sum over the coverages: take the mean"
