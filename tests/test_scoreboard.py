@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from helpers.data import load
+from helpers.metrics import map_at_r, recall_at_k
 from helpers.networks import WEIGHTS_FOLDER, embedding_network
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +28,13 @@ def row(retriever):
         if line.startswith(f"| {retriever} |")
     ]
     return [entry.strip() for entry in line.split("|")[2:5]]
+
+
+def test_raw_pixels_leave_one_out():
+    data = load("fashion_mnist")
+    pixels = data.x_test.reshape(len(data.x_test), -1).astype(np.float32)
+    assert row("raw pixels")[2] == f"{map_at_r(pixels, data.y_test):.3f}"
+    assert f"{recall_at_k(pixels, data.y_test, k=1)[1]:.3f}" == "0.809"  # lesson 6 quotes it
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends draw other weights")
