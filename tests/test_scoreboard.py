@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from helpers.data import load
-from helpers.metrics import map_at_r, recall_at_k
 from helpers.networks import WEIGHTS_FOLDER, embedding_network
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,9 +31,17 @@ def row(retriever):
 
 def test_raw_pixels_leave_one_out():
     data = load("fashion_mnist")
-    pixels = data.x_test.reshape(len(data.x_test), -1).astype(np.float32)
-    assert row("raw pixels")[2] == f"{map_at_r(pixels, data.y_test):.3f}"
-    assert f"{recall_at_k(pixels, data.y_test, k=1)[1]:.3f}" == "0.809"  # lesson 6 quotes it
+    pixels, labels = data.x_test.reshape(len(data.x_test), -1).astype(float), data.y_test
+    squares, precisions, first = (pixels**2).sum(axis=1), [], []
+    for start in range(0, len(pixels), 500):
+        rows = np.arange(start, start + 500)
+        distances = squares - 2 * pixels[rows] @ pixels.T  # less the query's own part; whole numbers
+        distances[np.arange(500), rows] = np.inf  # no image answers itself
+        hits = labels[distances.argsort(axis=1, kind="stable")[:, :999]] == labels[rows, None]  # 999 of each class
+        precisions += list((hits.cumsum(axis=1) / np.arange(1, 1000) * hits).mean(axis=1))
+        first += list(hits[:, 0])
+    assert f"{np.mean(precisions):.3f}" == row("raw pixels")[2]
+    assert f"{np.mean(first):.3f}" == "0.809"  # lesson 6 quotes it
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends draw other weights")
