@@ -37,7 +37,9 @@ def test_raw_pixels_leave_one_out():
         rows = np.arange(start, start + 500)
         distances = squares - 2 * pixels[rows] @ pixels.T  # less the query's own part; whole numbers
         distances[np.arange(500), rows] = np.inf  # no image answers itself
-        hits = labels[distances.argsort(axis=1, kind="stable")[:, :999]] == labels[rows, None]  # 999 of each class
+        hits = (
+            labels[distances.argsort(axis=1, kind="stable")[:, :999]] == labels[rows, None]
+        )  # 999 of each class
         precisions += list((hits.cumsum(axis=1) / np.arange(1, 1000) * hits).mean(axis=1))
         first += list(hits[:, 0])
     assert f"{np.mean(precisions):.3f}" == row("raw pixels")[2]
