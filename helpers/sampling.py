@@ -290,11 +290,9 @@ def _check_array(images):
     """ValueError if a batch cannot be taken from the images: their numbers come in any order, some of them twice."""
     try:
         taken = images[np.array([len(images) - 1, 0, 0])]
-    except (
-        TypeError,
-        ValueError,
-        NotImplementedError,
-    ):  # a list, or a file of HDF5, which wants them in order
+    except IndexError:
+        return  # there are none, which the caller says in its own words
+    except (TypeError, ValueError, NotImplementedError):  # a list; or HDF5, which wants the numbers in order
         taken = None
     if not isinstance(taken, np.ndarray) or len(taken) != 3:
         raise ValueError(

@@ -78,6 +78,8 @@ THE_SAME_ON_EVERY_BACKEND = {  # unit tests that start Keras, and why TensorFlow
     "test_app": "the engine searches with NumPy and FAISS; embedding pictures is test_networks'",
     "test_app_browser": "the page is the same",
     "test_benchmark_scripts": "the scripts measure TensorFlow",
+    "test_checks_lesson04": "what a learner answers is judged by its weights and seconds, which the solution trains",
+    "test_checks_lesson07": "maps are drawn of embeddings that are given",
     "test_compare_losses": "the tool's stored trainings are TensorFlow's",
     "test_data": "Keras only fetches a file here",
     "test_pictures": "batches of picture files are NumPy's; drawing them is test_sampling's",
