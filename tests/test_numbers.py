@@ -4,7 +4,7 @@ A *figure* is, in prose, headings, quiz answers, and the strings and comments of
 number with a thousands comma; "N of M" and "N in M" from M = 10 on, also in words; "two thirds", "seven thousandths",
 "half a point"; "N times as …"; "about N" from ten on. None are: code spans, links, references, versions, the sizes of
 the data set and its splits, the first cell's times, and whatever stands in a question.
-A figure *follows a number* if one that rounds to it is printed, asserted (bounds aside) or in a drawn figure's alternative text in the
+A figure *follows a number* if one that rounds to it is printed, asserted (not as bound) or in an alternative text of the
 same section (`##`; closing sections, first cells and solutions see all of them), or is set anywhere in the code.
 "N of M" wants N and M, or their ratio; parts in words may be off by two hundredths, "about N" by 5 per cent. What a
 string says is no evidence, even when printed, and in titles and alternative texts results have to come from variables.
