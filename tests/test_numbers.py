@@ -4,7 +4,7 @@ A *figure* is, in prose, headings, quiz answers, and the strings and comments of
 number with a thousands comma; "N of M" and "N in M" from M = 10 on, also in words; "two thirds", "seven thousandths",
 "half a point"; "N times as …"; "about N" from ten on. None are: code spans, links, references, versions, the sizes of
 the data set and its splits, the first cell's times, and whatever stands in a question.
-A figure *follows a number* if one that rounds to it is printed, asserted (not as bound) or in an alternative text of the
+A figure *follows a number* if one that rounds to it is printed, asserted (no bound) or in an alternative text of the
 same section (`##`; closing sections, first cells and solutions see all of them), or is set anywhere in the code.
 "N of M" wants N and M, or their ratio; parts in words may be off by two hundredths, "about N" by 5 per cent. What a
 string says is no evidence, even when printed, and in titles and alternative texts results have to come from variables.
@@ -240,6 +240,8 @@ def read(cells):
                     for spoken in numbers(word):  # in an output, but from no computation
                         if spoken in printed:
                             printed.remove(spoken)
+            if cell.source.startswith("# Checkpoint"):
+                asserted, settings = asserted + settings, []
             evidence.append(Evidence(section, asserted + printed, settings, bounds))
     return found, evidence
 
@@ -250,7 +252,10 @@ def follows(figure, among):
         n, m = figure.values
         values = {abs(one.value) for one in among}
         ratios = [
-            r for one in among if one.digits >= 2 and 0 < one.value < 1 for r in (one.value, 1 - one.value)
+            r
+            for one in among
+            if 2 <= one.digits < 12 and 0 < one.value < 1
+            for r in (one.value, 1 - one.value)
         ]
         return (n in values and m in values) or any(abs(ratio * m - n) <= 0.5 + 1e-9 for ratio in ratios)
     (value,) = figure.values
