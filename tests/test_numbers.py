@@ -4,7 +4,7 @@ A *figure* is, in prose, headings, quiz answers, and the strings and comments of
 number with a thousands comma; "N of M" and "N in M" from M = 10 on, also in words; "two thirds", "seven thousandths",
 "half a point"; "N times as …"; "about N" from ten on. None are: code spans, links, references, versions, the sizes of
 the data set and its splits, the first cell's times, and whatever stands in a question.
-A figure *follows a number* if one that rounds to it is printed, asserted or in a drawn figure's alternative text in the
+A figure *follows a number* if one that rounds to it is printed, asserted (no bound) or in an alternative text of the
 same section (`##`; closing sections, first cells and solutions see all of them), or is set anywhere in the code.
 "N of M" wants N and M, or their ratio; parts in words may be off by two hundredths, "about N" by 5 per cent. What a
 string says is no evidence, even when printed, and in titles and alternative texts results have to come from variables.
@@ -175,7 +175,7 @@ def draws(call):
 
 def read_code(source):
     """The numbers that a code cell sets and those that it asserts; what it says in prints and comments; its titles."""
-    settings, asserted, said, titles = [], [], [], []
+    settings, asserted, bounds, said, titles = [], [], [], [], []
 
     def visit(node, drawn=False, into=settings, words=titles):
         if isinstance(node, ast.Call):
@@ -188,14 +188,19 @@ def read_code(source):
                 words.append(node.value)
             elif isinstance(node.value, (int, float)) and not isinstance(node.value, bool) and not drawn:
                 into.append(Number(float(node.value), 12))
+        ordered = isinstance(node, ast.Compare) and isinstance(
+            node.ops[0], (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+        )
         for child in ast.iter_child_nodes(node):
+            # What is above 0.95 need not be 0.95: only the checkpoint's own words may name its bounds.
+            bound = into is asserted and ordered and isinstance(child, ast.Constant)
             if not (isinstance(node, ast.FormattedValue) and child is node.format_spec):
-                visit(child, drawn, into, words)
+                visit(child, drawn, bounds if bound else into, words)
 
     visit(ast.parse(source))
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     said += [token.string for token in tokens if token.type == tokenize.COMMENT]
-    return settings, asserted, said, [title for title in titles if not re.fullmatch(r"[\d.]*", title)]
+    return settings, asserted, bounds, said, [title for title in titles if not re.fullmatch(r"[\d.]*", title)]
 
 
 def read_outputs(cell):
@@ -211,6 +216,7 @@ class Evidence(NamedTuple):
     section: str
     numbers: list  # of the outputs and assertions
     settings: list  # the other numbers of the code
+    bounds: list  # in the assertions
 
 
 def read(cells):
@@ -225,7 +231,7 @@ def read(cells):
                 for sentence in sentences(plain(without_board)):
                     found += figures(sentence, f"cell {i}", section)
         elif "google.colab" not in cell.source:
-            settings, asserted, said, titles = read_code(cell.source)
+            settings, asserted, bounds, said, titles = read_code(cell.source)
             printed = [n for text in read_outputs(cell) for n in numbers(text)]
             for place, words in ((f"cell {i}, said", said), (f"cell {i}, {TITLE}", titles)):
                 for word in words:
@@ -234,7 +240,9 @@ def read(cells):
                     for spoken in numbers(word):  # in an output, but from no computation
                         if spoken in printed:
                             printed.remove(spoken)
-            evidence.append(Evidence(section, asserted + printed, settings))
+            if cell.source.startswith("# Checkpoint"):
+                asserted, settings = asserted + settings, []
+            evidence.append(Evidence(section, asserted + printed, settings, bounds))
     return found, evidence
 
 
@@ -244,7 +252,10 @@ def follows(figure, among):
         n, m = figure.values
         values = {abs(one.value) for one in among}
         ratios = [
-            r for one in among if one.digits >= 2 and 0 < one.value < 1 for r in (one.value, 1 - one.value)
+            r
+            for one in among
+            if 2 <= one.digits < 12 and 0 < one.value < 1
+            for r in (one.value, 1 - one.value)
         ]
         return (n in values and m in values) or any(abs(ratio * m - n) <= 0.5 + 1e-9 for ratio in ratios)
     (value,) = figure.values
@@ -272,9 +283,9 @@ def visible(figure, evidence, key=""):
     looks_back = (
         figure.section in ("", *SEEN_WHOLE) or figure.place == "cell 0" or key.startswith("solutions/")
     )
-    return settings + [
-        n for one in evidence if looks_back or one.section == figure.section for n in one.numbers
-    ]
+    near = [one for one in evidence if looks_back or one.section == figure.section]
+    bounds = [n for one in near for n in one.bounds if figure.place.endswith("said")]
+    return settings + bounds + [n for one in near for n in one.numbers]
 
 
 def without_evidence(found, evidence, key=""):
@@ -308,7 +319,7 @@ def looked_up(place):
         _, evidence = read_path(path.relative_to(ROOT / "notebooks").with_suffix("").as_posix())
         return [n for one in evidence for n in one.numbers + one.settings]
     if path.suffix == ".py":
-        settings, asserted, _, _ = read_code(path.read_text(encoding="utf-8"))
+        settings, asserted, _, _, _ = read_code(path.read_text(encoding="utf-8"))
         return settings + asserted
     assert path.suffix == ".json", place
     return [Number(n.value, 12) for n in numbers(json.dumps(json.loads(path.read_text(encoding="utf-8"))))]
