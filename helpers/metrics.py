@@ -2,14 +2,18 @@
 
 All three share their first four arguments: query embeddings (n, d), their labels, and, if the gallery is another set,
 gallery embeddings (m, d) and their labels. Without a gallery the queries search each other, *leave-one-out*: each query
-is removed from its own answers by its index, never by its distance. Labels are integers (n,) or (n, 1).
+is removed from its own answers by its index, never by its distance.
+
+Labels are whole numbers (n,) or (n, 1): integers of any type; booleans count as 0 and 1, and so do floating-point
+numbers, as long as they are whole and small enough to be told apart (up to 2^24 in float32, 2^53 in float64). Text and
+all else is refused: query and gallery could not be compared reliably.
 
 Importing this module starts no deep-learning framework.
 """
 
 import numpy as np
 
-from helpers.retrieval import nearest
+from helpers.retrieval import nearest, whole_number
 
 
 def recall_at_k(query, query_labels, gallery=None, gallery_labels=None, k=(1, 5, 10), dist="l2"):
@@ -24,17 +28,23 @@ def recall_at_k(query, query_labels, gallery=None, gallery_labels=None, k=(1, 5,
         A dictionary {K: recall}, recalls between 0 and 1.
 
     Raises:
-        ValueError: K larger than the gallery, shapes that do not fit, no rows, NaN or infinity.
+        ValueError: K that is no whole number or larger than the gallery, labels that are no whole numbers, shapes that
+            do not fit, no rows, NaN or infinity.
 
     Source: Jégou, Douze & Schmid, Product Quantization for Nearest Neighbor Search, 2011; in metric learning, Oh Song
     et al., 2016 (arXiv 1511.06452).
     """
-    ks = (k,) if isinstance(k, (int, np.integer)) else tuple(k)
+    try:
+        ks = [whole_number(each) for each in k]
+    except TypeError:  # it is one number
+        ks = [whole_number(k)]
+    if None in ks:
+        raise ValueError(f"K must be a whole number or several, not {k!r}.")
     if not ks or min(ks) < 1:
         raise ValueError(f"K must be 1 or more, not {k!r}.")
     labels, answers = neighbour_labels(query, query_labels, gallery, gallery_labels, max(ks), dist)
     hits = answers == labels[:, None]  # (n, max K)
-    return {int(k): float(hits[:, :k].any(axis=1).mean()) for k in ks}
+    return {k: float(hits[:, :k].any(axis=1).mean()) for k in ks}
 
 
 def r_precision(query, query_labels, gallery=None, gallery_labels=None):
@@ -112,8 +122,11 @@ def nearest_others(embeddings, k, dist="l2"):
     others = len(embeddings) - 1
     if others < 1:
         raise ValueError(f"Leave-one-out needs two embeddings or more, not {len(embeddings)}.")
-    if not 1 <= k <= others:
-        raise ValueError(f"Leave-one-out, each item has {others:,} others to find, so k cannot be {k}.")
+    wanted, k = k, whole_number(k)
+    if k is None or not 1 <= k <= others:
+        raise ValueError(
+            f"Leave-one-out, each item has {others:,} others to find, so k cannot be {wanted!r}."
+        )
     distances, indices = nearest(embeddings, embeddings, k + 1, dist)
     # The item itself is mostly, not always, first.
     itself = indices == np.arange(len(embeddings))[:, None]
@@ -152,6 +165,7 @@ def recall_at_kappa_leave_one_out(emb, labels, kappa=1, dist="l2"):
 
 
 def _check_labels(name, embeddings, labels):
+    """The labels as integers (n,), or an error that says what is wrong."""
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -160,4 +174,12 @@ def _check_labels(name, embeddings, labels):
             f"{name} has {len(embeddings)} rows, so its labels must have shape ({len(embeddings)},), "
             f"not {labels.shape}."
         )
-    return labels
+    cure = "number the classes of query and gallery together, with np.unique(labels, return_inverse=True)[1]."
+    if labels.dtype.kind not in "iubf":
+        raise ValueError(f"{name}'s labels must be whole numbers, not {labels.dtype}: {cure}")
+    if labels.dtype.kind == "f":
+        most = 2 ** (np.finfo(labels.dtype).nmant + 1)  # beyond it, neighbouring whole numbers merge
+        odd = ~((labels == np.rint(labels)) & (np.abs(labels) <= most))  # NaN is odd, too
+        if odd.any():
+            raise ValueError(f"{name}'s labels must be whole numbers, not {labels[odd][0]}: {cure}")
+    return labels if labels.dtype.kind in "iu" else labels.astype(np.int64)

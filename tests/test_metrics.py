@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -237,8 +239,39 @@ def test_labels_may_be_a_column(metric):
     assert metric(query, query_labels[:, None]) == metric(query, query_labels.tolist())
 
 
+@each_metric
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "uint64", "float16", "float32", "float64"])
+def test_labels_may_be_whole_numbers_of_any_type(metric, dtype):
+    query, query_labels, gallery, gallery_labels = random_sets()
+    expected = metric(query, query_labels, gallery, gallery_labels)
+    assert metric(query, query_labels.astype(dtype), gallery, gallery_labels) == expected
+    assert metric(query, query_labels, gallery, gallery_labels.astype(dtype)) == expected
+
+
+@each_metric
+def test_booleans_are_0_and_1(metric):
+    query, query_labels, gallery, gallery_labels = random_sets(classes=2)
+    expected = metric(query, query_labels, gallery, gallery_labels)
+    assert metric(query, query_labels.astype(bool), gallery, gallery_labels) == expected
+    assert metric(query, query_labels == 1, gallery, gallery_labels == 1) == expected
+
+
+@pytest.mark.parametrize(
+    ("query_type", "gallery_type"), [("uint64", "int64"), ("int64", "uint64"), ("float64", "uint64")]
+)
+def test_large_labels_are_told_apart(query_type, gallery_type):
+    base = 2**53 - 2 if "float" in query_type else 2**62
+    numbers = [base, base + 1, base + 2]
+    query, gallery = np.eye(3), np.eye(3)[[1, 0, 2]]
+    query_labels, gallery_labels = np.array(numbers, query_type), np.array(numbers, gallery_type)
+    assert recall_at_k(query, query_labels, gallery, gallery_labels, k=1)[1] == pytest.approx(1 / 3)
+    assert map_at_r(query, query_labels, gallery, gallery_labels) == pytest.approx(1 / 3)
+
+
 def test_k_may_be_one_number_or_several():
     sets = random_sets()
+    assert list(recall_at_k(*sets, k=np.array(2))) == list(recall_at_k(*sets, k=iter([2]))) == [2]
+    assert nearest_others(sets[0], np.array(2))[1].shape == (25, 2)
     assert list(recall_at_k(*sets)) == [1, 5, 10]
     assert list(recall_at_k(*sets, k=3)) == list(recall_at_k(*sets, k=np.int64(3))) == [3]
     assert list(recall_at_k(*sets, k=[7, 2])) == [7, 2]
@@ -322,6 +355,54 @@ def test_kappa_functions_pass_the_distance_on():
 def test_k_below_1_is_refused(k):
     with pytest.raises(ValueError, match=r"^K must be 1 or more, not "):
         recall_at_k(*random_sets(), k=k)
+
+
+@pytest.mark.parametrize("k", ["1", "12", True, 1.0, (1.0, 2.0), None, np.array(1.0), [None], [[1, 2]]])
+def test_k_that_is_no_whole_number_is_refused(k):
+    message = re.escape(f"K must be a whole number or several, not {k!r}.")
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        recall_at_k(*random_sets(), k=k)
+    if not isinstance(k, (tuple, list)):
+        message = re.escape(f"so k cannot be {k!r}.")
+        with pytest.raises(ValueError, match=f"{message}$"):
+            nearest_others(random_sets()[0], k)
+
+
+@each_metric
+@pytest.mark.parametrize(
+    ("odd", "what"),
+    [
+        (np.array(["a", "b"]), "<U1"),
+        (np.array(["0", "1"]), "<U1"),
+        (np.array([b"a", b"b"]), "|S1"),
+        (np.array([0, "b"], object), "object"),
+        (np.array([0, 1], object), "object"),
+        (np.array([2**64, 2**65]), "object"),
+        (np.array([0, 1j]), "complex128"),
+        (np.array(["2026-01-01", "2026-01-02"], "datetime64[D]"), "datetime64[D]"),
+        (np.array([0.0, np.nan]), "nan"),
+        (np.array([0.0, np.inf]), "inf"),
+        (np.array([0.0, 0.5]), "0.5"),
+        (np.array([0, 2**24 + 2], np.float32), "16777218.0"),
+        (np.array([0, -(2.0**53) - 2]), "-9007199254740994.0"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "labels",
+)
+def test_labels_that_are_no_whole_numbers_are_refused(metric, odd, what):
+    points, fine, odd = np.arange(12.0)[:, None], np.arange(12) % 2, np.tile(odd, 6)
+    cure = "number the classes of query and gallery together, with np.unique(labels, return_inverse=True)[1]."
+    for name, sets in (
+        ("query", (points, odd)),
+        ("query", (points, odd, points, fine)),
+        ("gallery", (points, fine, points, odd)),
+        ("query", (points, odd[:, None], points, odd)),
+    ):
+        message = f"{name}'s labels must be whole numbers, not {what}: {cure}"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            metric(*sets)
+    # What the message says helps.
+    numbers = np.unique(odd.astype(str), return_inverse=True)[1]
+    assert metric(points, numbers, points, numbers)
 
 
 def test_k_beyond_the_gallery_is_refused():

@@ -1,9 +1,14 @@
 import math
+import re
+import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import faiss
+import ml_dtypes
 import numpy as np
 import pytest
+import threadpoolctl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -13,6 +18,9 @@ from helpers.retrieval import find_cos_distances, find_l2_distances, nearest
 
 DISTS = ["l2", "cos", "l1", "max_l1"]
 each_dist = pytest.mark.parametrize("dist", DISTS)
+# Candidates by columns or by FAISS, whatever the number of queries
+WAYS = {"columns": 1, "FAISS": 10**9}
+each_way = pytest.mark.parametrize("way", WAYS)
 course_settings = settings(deadline=None, derandomize=True, max_examples=40, database=None)
 
 
@@ -115,7 +123,9 @@ def test_arguments_are_left_as_they_were():
 
 @pytest.mark.parametrize("k", [1, 3, 49, 50])
 @each_dist
-def test_nearest_equals_the_naive_sort(dist, k):
+@each_way
+def test_nearest_equals_the_naive_sort(way, dist, k, monkeypatch):
+    monkeypatch.setattr(retrieval, "FEW", WAYS[way])
     query, gallery = random_pair()
     distances, indices = nearest(query, gallery, k, dist)
     expected_distances, expected_indices = naive_nearest(query, gallery, k, dist)
@@ -132,14 +142,18 @@ def grids(low, high, dimensions):
     )
 
 
-@pytest.mark.parametrize("dist", ["l2", "l1", "max_l1"])
+@pytest.mark.parametrize(
+    ("way", "dist"), [("columns", "l2"), ("FAISS", "l2"), ("FAISS", "l1"), ("FAISS", "max_l1")]
+)
 @course_settings
 @given(data=st.data())
-def test_nearest_equals_the_stable_sort_where_ties_abound(dist, data):
+def test_nearest_equals_the_stable_sort_where_ties_abound(way, dist, data):
     dimensions = data.draw(st.integers(1, 3))
     query, gallery = data.draw(grids(-2, 2, dimensions)), data.draw(grids(-2, 2, dimensions))
     k = data.draw(st.integers(1, len(gallery)))
-    distances, indices = nearest(query, gallery, k, dist)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "FEW", WAYS[way])
+        distances, indices = nearest(query, gallery, k, dist)
     expected_distances, expected_indices = naive_nearest(query, gallery, k, dist)
     assert (indices == expected_indices).all()
     np.testing.assert_allclose(distances, expected_distances, rtol=1e-6)
@@ -150,18 +164,23 @@ DIRECTIONS = [(x * s, y * s) for x in (-1, 0, 1) for y in (-1, 0, 1) for s in (1
 compasses = st.lists(st.sampled_from(DIRECTIONS), min_size=1, max_size=45).map(np.array)
 
 
+@each_way
 @course_settings
 @given(query=compasses, gallery=compasses, data=st.data())
-def test_nearest_by_cosine_equals_the_stable_sort_where_ties_abound(query, gallery, data):
+def test_nearest_by_cosine_equals_the_stable_sort_where_ties_abound(way, query, gallery, data):
     k = data.draw(st.integers(1, len(gallery)))
-    distances, indices = nearest(query, gallery, k, "cos")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "FEW", WAYS[way])
+        distances, indices = nearest(query, gallery, k, "cos")
     expected_distances, expected_indices = naive_nearest(query, gallery, k, "cos")
     assert (indices == expected_indices).all()
     np.testing.assert_allclose(distances, expected_distances, atol=1e-6)
 
 
+@each_way
 @each_dist
-def test_of_a_hundred_duplicates_the_first_come_first(dist):
+def test_of_a_hundred_duplicates_the_first_come_first(dist, way, monkeypatch):
+    monkeypatch.setattr(retrieval, "FEW", WAYS[way])
     gallery = np.ones((100, 4), np.float32)
     distances, indices = nearest(gallery[:30], gallery, 3, dist)
     assert (indices == [0, 1, 2]).all()
@@ -179,7 +198,9 @@ def test_ties_at_the_last_place_are_broken_by_index():
 
 @pytest.mark.parametrize("dimensions", [4, 64])
 @each_dist
-def test_far_from_the_origin_no_neighbour_is_lost_to_cancellation(dist, dimensions, monkeypatch):
+@each_way
+def test_far_from_the_origin_no_neighbour_is_lost_to_cancellation(way, dist, dimensions, monkeypatch):
+    monkeypatch.setattr(retrieval, "FEW", WAYS[way])
     monkeypatch.setattr(
         faiss.cvar, "distance_compute_blas_threshold", 1
     )  # FAISS takes the matrix product at once
@@ -193,12 +214,84 @@ def test_far_from_the_origin_no_neighbour_is_lost_to_cancellation(dist, dimensio
     np.testing.assert_allclose(distances, everything[:, :5], rtol=1e-5, atol=1e-9)
 
 
-def test_tolerance_is_in_proportion_to_the_longest_vector():
-    query, gallery = np.array([[1.0, 1.0], [3.0, -4.0]]), np.array([[0.0, 2.0]])
-    unit = 4 * 2.0**-23 * math.sqrt(2)
-    for dist, longest in (("l2", 25), ("l1", 7), ("max_l1", 7)):
-        assert retrieval._rounding_error(query, gallery, dist) == pytest.approx(longest * unit)
-        assert retrieval._rounding_error(gallery, query, dist) == pytest.approx(longest * unit)
+def kinds_of_data():
+    """Name, queries and gallery; sizes that no number of columns, rows or pieces divides."""
+    rng = np.random.default_rng(0)
+    normal = rng.normal(size=(1_309, 24)).astype("float32")
+    clusters = normal[rng.integers(0, 7, 1_309)] + 1e-3 * normal
+    one_far = normal.copy()
+    one_far[500] = 1e4
+    return {
+        "random": normal,
+        "of length 1": normal / np.linalg.norm(normal, axis=1, keepdims=True),
+        "in clusters": clusters,
+        "every item eight times": np.repeat(normal, 8, axis=0)[:1_309],
+        "on a small grid": rng.integers(-1, 2, (1_309, 3)).astype("float32"),
+        "all equal": np.full((1_309, 24), 0.1, np.float32),
+        "far from the origin": (1000 + 0.01 * normal),
+        "with one item far away": one_far,
+        "with all queries far away": np.concatenate([normal[:150] + 1000, normal[150:]]),
+        "one dimension": normal[:, :1],
+        "one item": normal[:151],
+        "two items": normal[:152],
+    }
+
+
+def sort_in_float64(query, gallery, k, dist="l2"):
+    """Distances in float64, rounded to float32 as they are returned; of equal ones the lower index first."""
+    query, gallery = query.astype(np.float64), gallery.astype(np.float64)
+    distances = np.empty((len(query), len(gallery)), np.float32)
+    for i, q in enumerate(query):
+        differences = np.abs(q - gallery)
+        if dist == "l2":
+            distances[i] = np.sqrt((differences**2).sum(axis=1))
+        else:
+            distances[i] = differences.sum(axis=1) if dist == "l1" else differences.max(axis=1)
+    indices = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(distances, indices, axis=1), indices
+
+
+@pytest.mark.parametrize("k", [1, 10, 300, "all"])
+@pytest.mark.parametrize("kind", kinds_of_data())
+@each_way
+def test_nearest_equals_a_sort_in_float64(way, kind, k, monkeypatch):
+    monkeypatch.setattr(retrieval, "FEW", WAYS[way])
+    points = kinds_of_data()[kind]
+    query, gallery = points[:150], points[150:]
+    k = len(gallery) if k == "all" else min(k, len(gallery))
+    distances, indices = nearest(query, gallery, k)
+    expected_distances, expected_indices = sort_in_float64(query, gallery, k)
+    np.testing.assert_array_max_ulp(distances, expected_distances, 1)
+    np.testing.assert_array_equal(indices, expected_indices)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_rounding_may_have_moved_is_compared_again(way, monkeypatch):
+    """300 items at nearly one distance, far closer to each other than the rough distances can tell."""
+    monkeypatch.setattr(retrieval, "FEW", WAYS[way])
+    rng = np.random.default_rng(0)
+    around = rng.normal(size=(300, 64))
+    around *= (30 + 3e-5 * rng.random((300, 1))) / np.linalg.norm(around, axis=1, keepdims=True)
+    gallery = np.concatenate([around, 40 + rng.normal(size=(900, 64))]).astype("float32")
+    query = np.zeros((70, 64), np.float32)
+    for k in (1, 40, 299):
+        expected_distances, expected_indices = sort_in_float64(query, gallery, k)
+        assert len(np.unique(expected_distances)) > 1 or k == 1
+        distances, indices = nearest(query, gallery, k)
+        np.testing.assert_array_equal(indices, expected_indices)
+        np.testing.assert_array_equal(distances, expected_distances)
+
+
+def test_rough_distances_are_as_near_as_the_bound_says(monkeypatch):
+    """The items that a query is compared with again are at least those within the bound of the k-th."""
+    query, gallery = random_pair(70, 3_000, 100)
+    gallery *= np.linspace(1, 30, 3_000, dtype=np.float32)[:, None]
+    truth = ((query[:, None].astype(float) - gallery[None]) ** 2).sum(axis=2)  # (70, 3000)
+    for who, which, items in retrieval._columns(gallery, 5)(query):
+        for i in range(len(who)):
+            mine = items[which == i]
+            assert len(mine) < 30
+            assert set(truth[who[i]].argsort()[:5]) <= set(mine)
 
 
 def test_what_float32_cannot_tell_apart_is_a_tie():
@@ -213,40 +306,237 @@ def test_cosine_of_nearly_parallel_vectors_is_resolved():
     np.testing.assert_allclose(distances[0], 1 - np.cos(angles), atol=1e-9)
 
 
-@each_dist
-def test_blocks_join_without_a_seam(dist, monkeypatch):
-    query, gallery = random_pair(37, 60)
-    expected = nearest(query, gallery, 4, dist)
-    for block in (1, 100, 1000):
-        monkeypatch.setattr(retrieval, "BLOCK", block)
-        for part, whole in zip(nearest(query, gallery, 4, dist), expected, strict=True):
-            np.testing.assert_array_equal(part, whole)
+@pytest.mark.parametrize("dist", ["l2", "l1", "max_l1"])
+@pytest.mark.parametrize("piece", [25, 700, 3_000])
+@each_way
+def test_pieces_of_the_gallery_join_without_a_seam(way, piece, dist, monkeypatch):
+    monkeypatch.setattr(retrieval, "FEW", WAYS[way])
+    monkeypatch.setattr(retrieval, "PIECE", piece)
+    monkeypatch.setattr(retrieval, "PAIRS", 100)
+    monkeypatch.setattr(retrieval, "BLOCK", 30_000)
+    points = kinds_of_data()["every item eight times"]
+    query, gallery = points[:37], points[:301]
+    for k in (1, 40, 301):
+        distances, indices = nearest(query, gallery, k, dist)
+        expected_distances, expected_indices = sort_in_float64(query, gallery, k, dist)
+        np.testing.assert_array_max_ulp(distances, expected_distances, 1)
+        np.testing.assert_array_equal(indices, expected_indices)
 
 
-@each_dist
-def test_matrix_of_all_distances_is_never_in_memory(dist, monkeypatch):
-    monkeypatch.setattr(retrieval, "BLOCK", 50_000)
-    query, gallery = random_pair(1_000, 3_000, 64)
+LARGE = {  # (queries, dimensions) of the queries, of the gallery, k
+    "a large gallery": ((100, 64), (250_000, 64), 10),
+    "many wanted": ((40, 16), (30_000, 16), 15_000),
+    "many dimensions": ((100, 200), (60_000, 200), 10),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 16])
+@pytest.mark.parametrize("case", LARGE)
+def test_search_holds_less_than_100_mb(case, threads, monkeypatch):
+    monkeypatch.setattr(faiss, "omp_get_max_threads", lambda: threads)
+    query_shape, gallery_shape, k = LARGE[case]
+    rng = np.random.default_rng(0)
+    query, gallery = rng.normal(size=query_shape), rng.random(gallery_shape)  # float64
     tracemalloc.start()
-    nearest(query, gallery, 5, dist)
-    _, peak = tracemalloc.get_traced_memory()
+    nearest(query, gallery, k)
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (
-        peak < 4_000_000
-    )  # bytes; the matrix would hold 12 million, all differences q − g of a block as many
+    peak -= len(query) * k * 12  # the result
+    assert peak < 100e6, f"{peak / 1e6:.0f} MB"
+
+
+def test_search_among_equals_holds_less_than_100_mb():
+    tracemalloc.start()
+    nearest(np.zeros((130, 3)), np.zeros((100_000, 3)), 10)  # 13 million ties
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6, f"{peak / 1e6:.0f} MB"
+
+
+@pytest.mark.parametrize("dist", ["cos", "l1"])
+def test_the_other_distances_hold_less_than_100_mb_too(dist):
+    gallery = np.random.default_rng(0).normal(size=(250_000, 64))
+    tracemalloc.start()
+    nearest(gallery[: 2 if dist == "l1" else 40], gallery, 10, dist)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 84e6  # and 16 MB for FAISS's copy
 
 
 @each_dist
-def test_ordinary_data_are_sorted_once(dist, monkeypatch):
-    calls = []
-    sort_exactly = retrieval._sort_exactly
-    monkeypatch.setattr(retrieval, "_sort_exactly", lambda *args: calls.append(args) or sort_exactly(*args))
-    query, gallery = random_pair(100, 500)
+@each_way
+def test_ordinary_data_are_compared_again_only_k_times(way, dist, monkeypatch):
+    monkeypatch.setattr(retrieval, "FEW", WAYS[way])
+    compared = []
+    distances = retrieval._distances
+    monkeypatch.setattr(retrieval, "_distances", lambda *a: compared.append(len(a[2])) or distances(*a))
+    query, gallery = random_pair(100, 5_000)
     nearest(query, gallery, 5, dist)
-    assert len(calls) == 1  # candidates decide; no query is compared with the whole gallery
-    assert calls[0][2].shape == (100, 13)
-    nearest(query, gallery, 500, dist)
-    assert len(calls) == 2
+    assert 500 <= sum(compared) < 550
+
+
+# From any thread, and without touching the settings of others
+
+
+def test_searches_from_several_threads_do_not_disturb_each_other():
+    pairs = [random_pair(200, 3_000, 16, seed) for seed in range(8)]
+    expected = [nearest(*pair, 7) for pair in pairs]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            for found, wanted in zip(pool.map(lambda pair: nearest(*pair, 7), pairs), expected, strict=True):
+                np.testing.assert_array_equal(found[0], wanted[0])
+                np.testing.assert_array_equal(found[1], wanted[1])
+
+
+@pytest.mark.parametrize("threads", [1, 3, 64])
+def test_result_does_not_depend_on_the_number_of_threads(threads, monkeypatch):
+    query, gallery = random_pair(300, 2_000, 16)
+    expected = nearest(query, gallery, 7)
+    monkeypatch.setattr(faiss, "omp_get_max_threads", lambda: threads)
+    for found, wanted in zip(nearest(query, gallery, 7), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_no_library_is_told_to_use_other_threads_while_a_search_runs():
+    def settings():
+        return [(x["filepath"], x["num_threads"]) for x in threadpoolctl.threadpool_info()]
+
+    before, seen, done = settings(), [], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            seen.append(settings())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        query, gallery = random_pair(2_000, 20_000, 32)
+        nearest(query, gallery, 10)
+    finally:
+        done.set()
+        watcher.join()
+    assert len(seen) > 3
+    assert all(found == before for found in seen)
+    assert settings() == before
+
+
+def test_an_error_in_a_thread_reaches_the_caller():
+    query, gallery = random_pair(200, 300)
+    query[150] = 0
+    with pytest.raises(ValueError, match="length 0 has no direction"):
+        nearest(query, gallery, 3, "cos")
+
+
+# Numbers whose squares leave float32's range
+
+each_scale = pytest.mark.parametrize("scale", [1e20, 1e37, 1e-15, 1e-25, 1e-37])
+
+
+@each_scale
+@each_dist
+@each_way
+def test_nearest_of_very_large_and_very_small_numbers(way, dist, scale, monkeypatch):
+    monkeypatch.setattr(retrieval, "FEW", WAYS[way])
+    query, gallery = (a * np.float32(scale) for a in random_pair(20, 50, 4))
+    distances, indices = nearest(query, gallery, 6, dist)
+    expected_distances, expected_indices = naive_nearest(
+        query.astype(float) / scale, gallery.astype(float) / scale, 6, dist
+    )
+    assert (indices == expected_indices).all()
+    np.testing.assert_allclose(distances / (1 if dist == "cos" else scale), expected_distances, rtol=1e-4)
+
+
+@each_scale
+def test_all_distances_of_very_large_and_very_small_numbers(scale):
+    query, gallery = (a * np.float32(scale) for a in random_pair(20, 50, 4))
+    for function, dist in ((find_l2_distances, "l2"), (find_cos_distances, "cos")):
+        expected = naive_distances(query.astype(float) / scale, gallery.astype(float) / scale, dist)
+        result = function(query, gallery)
+        assert result.dtype == np.float32
+        np.testing.assert_allclose(result / (1 if dist == "cos" else scale), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_float64_has_its_own_range(scale):
+    query, gallery = random_pair(dtype="float64")
+    np.testing.assert_allclose(
+        find_l2_distances(query * scale, gallery * scale) / scale, naive_distances(query, gallery), rtol=1e-9
+    )
+    expected = naive_distances(query, gallery, "cos")
+    np.testing.assert_allclose(find_cos_distances(query * scale, gallery * scale), expected, atol=1e-12)
+    distances, _ = nearest(query * scale, gallery * scale, 5, "cos")
+    np.testing.assert_allclose(distances, np.sort(expected, axis=1)[:, :5], rtol=1e-4)
+
+
+beyond = (
+    "^Some of these distances are too large or too small for {}: divide query and gallery by the same number "
+)
+beyond += "first.$"
+
+
+@pytest.mark.parametrize("scale", [1e39, 1e300, 1e-60, 1e-300])
+@pytest.mark.parametrize("dist", ["l2", "l1", "max_l1"])
+def test_distances_that_float32_cannot_hold_are_refused(dist, scale):
+    query, gallery = random_pair(dtype="float64")
+    with pytest.raises(ValueError, match=beyond.format("float32")):
+        nearest(query * scale, gallery * scale, 3, dist)
+
+
+def test_distances_that_overflow_although_the_numbers_do_not():
+    query, gallery = np.full((1, 64), 3e38, np.float32), np.full((1, 64), -3e38, np.float32)
+    for search in (find_l2_distances, lambda q, g: nearest(q, g, 1)):
+        with pytest.raises(ValueError, match=beyond.format("float32")):
+            search(query, gallery)
+
+
+@pytest.mark.parametrize(("scale", "dtype"), [(1e20, "float32"), (1e-25, "float32"), (1e200, "float64")])
+def test_squared_distances_that_the_type_cannot_hold_are_refused(scale, dtype):
+    query, gallery = (a * np.array(scale, dtype) for a in random_pair(dtype=dtype))
+    with pytest.raises(ValueError, match=beyond.format(dtype)):
+        find_l2_distances(query, gallery, squared=True)
+
+
+@each_way
+def test_one_large_number_does_not_hide_the_small_ones(way, monkeypatch):
+    monkeypatch.setattr(retrieval, "FEW", WAYS[way])
+    gallery = np.array([[1.0], [1e-25], [2e-25], [1e15]], np.float32)
+    distances, indices = nearest(np.array([[1.7e-25]], np.float32), gallery, 4)
+    assert indices.tolist() == [[2, 1, 0, 3]]
+    np.testing.assert_allclose(distances, [[3e-26, 7e-26, 1, 1e15]], rtol=1e-4)
+
+
+@each_dist
+@each_way
+def test_scaling_by_a_power_of_two_changes_no_bit(way, dist, monkeypatch):
+    monkeypatch.setattr(retrieval, "FEW", WAYS[way])
+    query, gallery = random_pair()
+    distances, indices = nearest(query, gallery, 5, dist)
+    for power in (30, 60, -60):  # within what needs no scaling, and beyond
+        scale = np.float32(2.0**power)
+        found = nearest(query * scale, gallery * scale, 5, dist)
+        assert (found[1] == indices).all()
+        assert (found[0] == (distances if dist == "cos" else distances * scale)).all()
+        if dist == "l2":
+            assert (
+                find_l2_distances(query * scale, gallery * scale) == find_l2_distances(query, gallery) * scale
+            ).all()
+
+
+def test_zeros_are_ordinary():
+    zeros = np.zeros((3, 2), np.float32)
+    assert nearest(zeros, zeros, 2)[1].tolist() == [[0, 1]] * 3
+    assert (find_l2_distances(zeros, zeros) == 0).all()
+
+
+def test_bfloat16_is_taken_as_float32():
+    query, gallery = (a.astype(ml_dtypes.bfloat16) for a in random_pair())
+    as_float32 = query.astype("float32"), gallery.astype("float32")
+    for dist in DISTS:
+        for found, expected in zip(
+            nearest(query, gallery, 4, dist), nearest(*as_float32, 4, dist), strict=True
+        ):
+            assert (found == expected).all()
+    assert (find_l2_distances(query, gallery) == find_l2_distances(*as_float32)).all()
 
 
 def test_default_distance_is_l2():
@@ -258,7 +548,8 @@ def test_default_distance_is_l2():
 def test_lists_and_non_contiguous_arrays_are_welcome():
     query, gallery = random_pair()
     expected = nearest(query, gallery, 2)[1]
-    assert (nearest(query.tolist(), gallery.tolist(), np.int64(2))[1] == expected).all()
+    for two in (2, np.int64(2), np.uint8(2), np.array(2)):
+        assert (nearest(query.tolist(), gallery.tolist(), two)[1] == expected).all()
     wide = np.repeat(gallery, 2, axis=1)
     assert (nearest(query, wide[:, ::2], 2)[1] == expected).all()
 
@@ -266,11 +557,11 @@ def test_lists_and_non_contiguous_arrays_are_welcome():
 # What is refused
 
 
-@pytest.mark.parametrize("k", [0, -1, 51, 2.0, None])
+@pytest.mark.parametrize("k", [0, -1, 51, 2.0, None, "1", True, np.True_, np.array(2.0), [2], np.array([2])])
 def test_k_outside_the_gallery_is_refused(k):
     query, gallery = random_pair()
-    message = f"^k must be an integer from 1 to the gallery's size, 50; it is {k!r}.$"
-    with pytest.raises(ValueError, match=message):
+    message = f"k must be an integer from 1 to the gallery's size, 50; it is {k!r}."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         nearest(query, gallery, k)
 
 
@@ -310,6 +601,21 @@ def test_empty_arrays_are_refused(search):
         search(full, full[:0])
     with pytest.raises(ValueError, match=r"^query is empty: its shape is \(3, 0\).$"):
         search(full[:, :0], full[:, :0])
+
+
+@pytest.mark.parametrize(
+    "dtype", ["complex64", "<U3", "S3", "object", "datetime64[s]", "timedelta64[s]", "V4"]
+)
+@each_search
+def test_what_is_no_real_number_is_refused(search, dtype):
+    good, odd = np.ones((3, 2)), np.zeros((3, 2), dtype)
+    for name, pair in (("query", (odd, good)), ("gallery", (good, odd))):
+        message = (
+            f"{name} must hold real numbers, not {odd.dtype}: convert it, for instance with "
+            f"{name}.astype(np.float32)."
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            search(*pair)
 
 
 @each_search
