@@ -27,8 +27,6 @@ from helpers.networks import embed, embedding_network, load_pretrained
 from helpers.photos import MAX_BYTES, PictureError, open_picture, prepare
 from helpers.retrieval import nearest
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: no version check, no usage statistics
-os.environ.setdefault("GRADIO_RUN_HISTORY", "False")  # a visitor's pictures are not kept in the browser
 with warnings.catch_warnings():
     # It is about progress bars, which the page does not show.
     warnings.filterwarnings("ignore", message="IProgress not found")
@@ -363,7 +361,8 @@ def build_page(engine, samples, sample_names):
             {"index": a.index, "class": names[a.label], "distance": round(a.distance, 4)} for a in answers
         ]
 
-    with gr.Blocks(title="Search with a picture", delete_cache=(600, 600)) as page:
+    # Without analytics: no version check, no usage statistics.
+    with gr.Blocks(title="Search with a picture", analytics_enabled=False, delete_cache=(600, 600)) as page:
         gr.Markdown(
             "# Search with a picture\n"
             f"Give a picture of a garment. The {ANSWERS} nearest of {len(engine.images):,} are shown; "
@@ -427,6 +426,8 @@ def serve(page, host="127.0.0.1", port=None, **options):
     Returns:
         The page's address.
     """
+    # A visitor's pictures are not kept in the browser; Gradio reads this when it serves a page.
+    os.environ.setdefault("GRADIO_RUN_HISTORY", "False")
     # The browser's own fonts: none is fetched.
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     defaults = {

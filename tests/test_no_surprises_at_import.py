@@ -11,12 +11,13 @@ ROOT = Path(__file__).resolve().parents[1]
 HELPERS = sorted(
     "helpers." + path.relative_to(ROOT / "helpers").with_suffix("").as_posix().replace("/", ".")
     for path in (ROOT / "helpers").glob("**/*.py")
-    if path.stem not in ("__init__", "app")  # the search page is a program: it tells Gradio not to phone home
+    if path.stem != "__init__"
 )
 
 SNAPSHOT = """
 import importlib, logging, os, signal, sys, warnings
-import faiss, keras, matplotlib.pyplot, numpy, PIL.Image, PIL.ImageFile, seaborn
+warnings.filterwarnings("ignore", message="IProgress not found")
+import faiss, gradio, keras, matplotlib.pyplot, numpy, PIL.Image, PIL.ImageFile, seaborn
 
 def public(thing):
     return {name: id(vars(thing)[name]) for name in vars(thing) if not name.startswith("__")}
