@@ -924,6 +924,10 @@ def test_large_labels_are_told_apart_when_called_evaluated_and_trained(loss_clas
         assert numpy(loss_class()(labels.tolist(), UNIT_ROWS)) == expected
     assert numpy(loss_class().call(labels, UNIT_ROWS)).mean() == expected
     model = unchanged_network(loss_class)
+    if name == "uint64" and keras.backend.backend() == "torch":  # Keras says so before a loss sees them
+        with pytest.raises(ValueError, match="Unsupported dtype for PyTorch: uint64"):
+            model.evaluate(UNIT_ROWS, labels, verbose=0)
+        return
     assert model.evaluate(UNIT_ROWS, labels, verbose=0) == expected
     history = model.fit(UNIT_ROWS, labels[:, None], batch_size=8, verbose=0).history
     assert history["loss"] == [expected]
