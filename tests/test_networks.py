@@ -206,7 +206,7 @@ def test_embed_warns_of_another_range(small, images, values):
     assert embeddings.shape == (2, 5)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_embed_does_not_warn_of_bytes_black_pictures_or_points(small):
     embed(small, np.ones((2, 8, 8, 1), np.uint8))
     embed(small, np.zeros((2, 8, 8, 1), "float32"))
