@@ -89,9 +89,8 @@ def class_numbers(labels):
     """Labels (B,) or (B, 1), of integers in any dtype, as an integer tensor (B,)."""
     labels = flat_labels(labels)
     is_long = keras.backend.standardize_dtype(labels.dtype).endswith("64")
-    return ops.cast(
-        labels, "int64" if is_long else "int32"
-    )  # from uint64 and uint32 too: both are one to one
+    # From uint64 and uint32 too: both are one to one.
+    return ops.cast(labels, "int64" if is_long else "int32")
 
 
 def trust(labels, classes=None):
@@ -208,9 +207,8 @@ class LabelLoss(keras.losses.Loss):
         if None not in (labels.shape[0], shape[0]) and labels.shape[0] != shape[0]:
             raise ValueError(f"{shape[0]} embeddings but {labels.shape[0]} labels: give one label for each.")
         factor = trust(labels, shape[1] if self.has_proxies else None)
-        keras_loss = keras.losses.Loss(
-            self.name, self.reduction, self.dtype
-        )  # for weights, mask and reduction
+        # Keras's own does weights, mask and reduction.
+        keras_loss = keras.losses.Loss(self.name, self.reduction, self.dtype)
         keras_loss.call = lambda _, y_pred: factor * self.call(labels, y_pred)
         return keras_loss(y_pred, y_pred, sample_weight)
 

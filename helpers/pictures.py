@@ -249,10 +249,8 @@ def _decoding():
     except Image.DecompressionBombError:
         raise TooManyPixelsError from None
     except DECODER_ERRORS as error:
-        if isinstance(error, OSError) and error.errno not in (
-            None,
-            errno.EINVAL,
-        ):  # EINVAL: a place before the start
+        # A decoder's own OSError has no number, or EINVAL for a place before the file's start.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise DamagedError(str(error) or type(error).__name__) from error
 
