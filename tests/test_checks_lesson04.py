@@ -168,19 +168,6 @@ class EachEpochAnew(Budget):
         pass
 
 
-class BatchesAlone(Budget):
-    def on_train_batch_begin(self, batch, logs=None):
-        self.started = self.clock()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.spent += self.clock() - self.started
-        if self.spent >= self.seconds:
-            self.model.stop_training = True
-
-    def on_epoch_end(self, epoch, logs=None):
-        pass
-
-
 class AfterTheEpochOnly(Budget):
     def on_train_batch_end(self, batch, logs=None):
         pass
@@ -290,7 +277,6 @@ WRONG = {
         (FromTheConstructor, "the time before the training"),
         (FromTheBeginning, "pauses between epochs were charged"),
         (OnlyTheProcessor, "count waiting for data"),
-        (BatchesAlone, "count waiting for data"),
         (EachEpochAnew, "add the epochs up"),
         (AfterTheEpochOnly, "look at the watch after every batch"),
     ],
