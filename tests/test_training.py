@@ -177,8 +177,8 @@ def test_no_data_set_that_keras_makes_tunes_itself_once_asked(task, monkeypatch)
     def recorded(original):
         return lambda *given: made.append(original(*given)) or made[-1]
 
-    prefetch = tf.data.Dataset.prefetch
-    original = inspect.getclosurevars(prefetch).nonlocals.get("prefetch", prefetch)  # if another test has asked
+    prefetch = tf.data.Dataset.prefetch  # or, if another test has asked, what stands in its place:
+    original = inspect.getclosurevars(prefetch).nonlocals.get("prefetch", prefetch)
     monkeypatch.setattr(tf.data.Dataset, "prefetch", original)  # put back afterwards
     assert original(tf.data.Dataset.range(3), 1).options().autotune.enabled is None
     leave_input_untuned()
