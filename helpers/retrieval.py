@@ -45,7 +45,8 @@ def find_cos_distances(query, gallery):
 
 
 FAISS_METRICS = {"l1": faiss.METRIC_L1, "max_l1": faiss.METRIC_Linf}
-ROWS = 64  # queries of one product
+ROWS = 60  # queries of one product
+LANES = 16  # numbers that a processor takes at once: products whose width is a multiple waste none
 FEW = 20  # for fewer queries FAISS is faster
 WIDE = 256  # and for vectors of more numbers
 SPARE = 8  # candidates beyond k, so that rounding seldom makes a second look necessary
@@ -116,14 +117,16 @@ def nearest(query, gallery, k, dist="l2"):
         """Let some queries meet a piece: their best so far and its candidates, sorted, are their new best."""
         mine = slice(start, start + rows)
         block = ready(query[mine])
-        for who, which, items in find_candidates(block):
-            before, after = min(k, offset), min(k, offset + len(piece))
+        before, after = min(k, offset), min(k, offset + len(piece))
+        # What is farther than k from earlier pieces is no candidate.
+        farthest = np.inf if before < k else _as_compared(distances[mine, -1].astype(np.float64), dist)
+        for who, which, items in find_candidates(block, farthest):
             found = _distances(block, piece, who[which], items, dist)
             best = start + who  # (w,), the queries that these candidates belong to
             which = np.concatenate([np.repeat(np.arange(len(who)), before), which])
             found = np.concatenate([distances[best, :before].ravel(), found])
             items = np.concatenate([indices[best, :before].ravel(), items + offset])
-            order = np.lexsort((items, found, which))  # by query, then by distance, then by index
+            order = _order(which, found, items)
             first = np.searchsorted(which[order], np.arange(len(who)))
             order = order[first[:, None] + np.arange(after)]  # (w, after)
             distances[best, :after], indices[best, :after] = found[order], items[order]
@@ -145,8 +148,8 @@ def _columns(gallery, k):
     only these columns are looked at one by one.
     """
     m, d = gallery.shape
-    width = max(1, min(m, SMALL // (ROWS * (d + 1))))  # gallery items in one product
-    groups = max(1, round(m / width / math.isqrt(max(1, m // (k + SPARE)))))
+    width = max(LANES, SMALL // (ROWS * (d + 1)) // LANES * LANES)  # gallery items in one product
+    groups = math.ceil(m / width / math.isqrt(max(1, m // (k + SPARE))))
     depth = math.ceil(m / width / groups)
     padded = np.zeros((groups * depth * width, d + 1), np.float32)
     # Taken from both sides, the mean changes no distance, and smaller numbers round less.
@@ -159,29 +162,32 @@ def _columns(gallery, k):
     slices = np.ascontiguousarray(padded.reshape(-1, width, d + 1).transpose(0, 2, 1))
     del padded
 
-    def find_candidates(query):
+    def find_candidates(query, farthest=np.inf):
         centred = query - centre
-        lengths = np.sqrt(np.einsum("nd,nd->n", centred, centred))
+        squares = np.einsum("nd,nd->n", centred, centred, dtype=np.float64)
+        lengths = np.sqrt(squares)
         extended = np.hstack([-2 * centred, np.ones((len(query), 1), np.float32)])
-        rough = (extended @ slices).reshape(groups, depth, len(query), width)
-        minima = rough.min(axis=1).transpose(1, 0, 2).reshape(len(query), -1)  # (n, columns)
+        rough = extended @ slices  # (groups · depth, n, width)
+        minima = rough.reshape(groups, depth, -1).min(axis=1)  # (groups, n · width)
+        minima = minima.reshape(groups, -1, width).transpose(1, 0, 2).reshape(len(query), -1)  # (n, columns)
         chosen = min(k + SPARE, minima.shape[1])
-        order = np.argpartition(minima, chosen - 1, axis=1)
-        group, place = np.divmod(order[:, :chosen], width)  # (n, chosen)
-        level = np.arange(depth)
-        values = rough[group[..., None], level, np.arange(len(query))[:, None, None], place[..., None]]
-        values = values.reshape(len(query), -1)  # (n, chosen · depth)
-        items = ((group[..., None] * depth + level) * width + place[..., None]).reshape(len(query), -1)
+        columns = np.argpartition(minima, chosen - 1, axis=1)[:, :chosen]
+        lowest = np.sort(np.take_along_axis(minima, columns, axis=1), axis=1)  # (n, chosen)
 
         error = EPSILON * ((d + 16) * longest * (lengths + longest) + (lengths + longest) ** 2)
-        limit = np.partition(values, k - 1, axis=1)[:, k - 1] + 2 * error  # beyond it is none of the first k
-        largest = np.take_along_axis(minima, order[:, :chosen], axis=1).max(axis=1)
-        sure = (largest > limit) | (chosen == minima.shape[1])  # no other column holds a candidate
-        who = np.flatnonzero(sure)
-        which, where = np.nonzero(values[who] <= limit[who, None])
-        yield who, which, items[who][which, where]
+        # k columns hold an item each up to this one's minimum: beyond it is none of the first k.
+        limit = np.minimum(lowest[:, k - 1], farthest - squares) + 2 * error
+        sure = (lowest[:, -1] > limit) | (chosen == minima.shape[1])  # no other column holds a candidate
+        group, place = np.divmod(columns, width)
+        places = (group * depth * len(query) + np.arange(len(query))[:, None]) * width + place
+        level = np.arange(depth)[:, None, None]
+        values = rough.take(places + level * rough[0].size)  # (depth, n, chosen)
+        near = np.flatnonzero((values <= limit[:, None]) & sure[:, None])  # nearly none
+        level, who, which = np.unravel_index(near, values.shape)
+        items = (group[who, which] * depth + level) * width + place[who, which]
+        yield np.flatnonzero(sure), (sure.cumsum() - 1)[who], items
         for i in np.flatnonzero(~sure):
-            everything = np.flatnonzero(rough[:, :, i].ravel() <= limit[i])
+            everything = np.flatnonzero(rough[:, i].ravel() <= limit[i])
             yield np.array([i]), np.zeros(len(everything), int), everything
 
     return find_candidates
@@ -198,11 +204,11 @@ def _faiss(gallery, k, dist):
         look, power = lambda query, k: faiss.knn(query, gallery, k), 2  # its Euclidean distances are squared
     longest = _lengths(gallery, dist).max()
 
-    def find_candidates(query):
+    def find_candidates(query, farthest=np.inf):
         error = EPSILON * (d + 16) * (_lengths(query, dist) + longest) ** power  # (n,)
         fetched = min(k + SPARE, m)
         values, items = look(query, fetched)  # (n, fetched), nearest first
-        limit = values[:, k - 1] + 2 * error
+        limit = np.minimum(values[:, k - 1], farthest) + 2 * error
         sure = (values[:, -1] > limit) | (fetched == m)
         who = np.flatnonzero(sure)
         which, where = np.nonzero(values[who] <= limit[who, None])
@@ -225,10 +231,27 @@ def _distances(query, gallery, rows, items, dist):
     step = max(1, PAIRS // query.shape[1])
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
-        differences = query[rows[part]].astype(np.float64) - gallery[items[part]]  # (p, d)
+        differences = query.take(rows[part], axis=0).astype(np.float64)  # (p, d)
+        differences -= gallery.take(items[part], axis=0)
         lengths = _lengths(differences, dist)
         result[part] = lengths**2 / 2 if dist == "cos" else lengths
     return result
+
+
+def _order(which, found, items):
+    """Sort by query, then by distance, then by index."""
+    key = which.astype(np.uint64) << 32 | found.view(np.uint32)  # bits of floats ≥ 0 are in their order
+    order = np.argsort(key)
+    key = key[order]
+    same_as_next = np.flatnonzero(key[1:] == key[:-1])
+    tied = np.union1d(same_as_next, same_as_next + 1)
+    order[tied] = order[tied][np.lexsort((items[order[tied]], key[tied]))]
+    return order
+
+
+def _as_compared(distances, dist):
+    """Exact distances in the unit of the rough ones: squared, but for "l1" and "max_l1"."""
+    return distances**2 if dist == "l2" else 2 * distances if dist == "cos" else distances
 
 
 def _lengths(vectors, dist):
