@@ -15,6 +15,7 @@ import io
 import os
 import threading
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -278,13 +279,15 @@ clear();
 """
 
 
-def build_page(engine, samples, sample_names):
+def build_page(engine, samples, sample_names, log=None):
     """The page as Gradio blocks, not yet served.
 
     Args:
         engine: a `SearchEngine`.
         samples: uint8 images (n, height, width, channels) that a visitor can pick to ask with.
         sample_names: what each of them shows.
+        log: called, if given, with the retriever's name and the distance of the nearest answer after each search among
+            all classes with a visitor's own picture; possibly from several threads.
     """
     names = list(engine.class_names)
 
@@ -296,6 +299,8 @@ def build_page(engine, samples, sample_names):
             raise gr.Error("There is no such way to search.")
         chosen = [names.index(name) for name in classes if name in names]
         answers = engine.search(query["image"], retriever, chosen, query["without"])
+        if log and query.get("own") and not chosen:
+            log(retriever, answers[0].distance)
         among = f" among {', '.join(names[label] for label in chosen)}" if chosen else ""
         if not answers:
             return "", f"{query['remark']} There is nothing to show: no other picture{among}.".strip()
@@ -306,7 +311,8 @@ def build_page(engine, samples, sample_names):
         """An RGB picture of a stranger -> query, its steps' HTML, the answers' HTML, a sentence."""
         steps = prepare(picture)
         image = list(steps.values())[-1][..., None]
-        query = {"image": image, "without": None, "remark": " ".join([f"Searched with {name}.", *remarks])}
+        remark = " ".join([f"Searched with {name}.", *remarks])
+        query = {"image": image, "without": None, "remark": remark, "own": True}
         return query, _step_pictures(steps), *answer(query, retriever, classes)
 
     def refused(error):
@@ -357,6 +363,8 @@ def build_page(engine, samples, sample_names):
         except PictureError as error:
             raise gr.Error(str(error), print_exception=False) from error
         answers = engine.search(image, retriever, [names.index(name) for name in classes])
+        if log and not classes:
+            log(retriever, answers[0].distance)
         return [
             {"index": a.index, "class": names[a.label], "distance": round(a.distance, 4)} for a in answers
         ]
@@ -411,6 +419,18 @@ def build_page(engine, samples, sample_names):
         page.load(None, js=NAME_GROUPS, api_visibility="private")
         gr.api(search_by_program, api_name="search", concurrency_limit=2)
     return page
+
+
+def log_to(path):
+    """A `log` for `build_page` that appends a line to a file: time (UTC), retriever, distance; no picture."""
+    lock = threading.Lock()
+
+    def log(retriever, distance):
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        with lock, Path(path).open("a", encoding="utf-8") as file:
+            file.write(f"{now}\t{retriever}\t{distance:.4f}\n")
+
+    return log
 
 
 def serve(page, host="127.0.0.1", port=None, **options):
@@ -494,12 +514,22 @@ def _img(image, alt):
     return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
 
 
+def distances_as_text(distances):
+    """Distances as texts, with as many digits as tell different ones apart: two to four, none to two from 100 on."""
+    first = 0 if max(distances, default=0) >= 100 else 2
+    for digits in range(first, first + 3):
+        texts = [f"{distance:,.{digits}f}" for distance in distances]
+        if len(set(texts)) == len(set(distances)):
+            break
+    return texts
+
+
 def _answer_buttons(answers, engine):
     items = []
-    for rank, answer in enumerate(answers, 1):
+    distances = distances_as_text([answer.distance for answer in answers])
+    for rank, (answer, distance) in enumerate(zip(answers, distances, strict=True), 1):
         name = html.escape(engine.class_names[answer.label])
         picture = _img(engine.images[answer.index], engine.class_names[answer.label])
-        distance = f"{answer.distance:.2f}" if answer.distance < 100 else f"{answer.distance:,.0f}"
         label = f"Answer {rank}: {name}, distance {distance}. Search on from it."
         items.append(
             f'<li><button type="button" data-index="{answer.index}" aria-label="{label}">'
@@ -545,9 +575,13 @@ def main(arguments=None):
     parser.add_argument(
         "--cache", type=Path, default=CACHE, help="where the index is kept (default: %(default)s)"
     )
+    parser.add_argument(
+        "--log", type=Path, help="append to this file how far the nearest answer was (default: keep nothing)"
+    )
     chosen = parser.parse_args(arguments)
     engine = build_engine(chosen.images, chosen.cache, report=lambda line: print(line, flush=True))
-    page = build_page(engine, *sample_queries(load("fashion_mnist")))
+    log = log_to(chosen.log) if chosen.log else None
+    page = build_page(engine, *sample_queries(load("fashion_mnist")), log=log)
     address = serve(page, chosen.host, chosen.port, prevent_thread_lock=True)
     print(f"The page is at {address} (Ctrl-C ends it)", flush=True)
     page.block_thread()

@@ -5,6 +5,7 @@ import html
 import http.client
 import io
 import json
+import re
 import socket
 import sys
 from types import SimpleNamespace
@@ -137,6 +138,21 @@ def test_program_searches_and_is_told_what_is_wrong(address):
     assert len(client.predict(data_url(DARK_SQUARE), "mean", [], api_name="/search")) == 10  # still up
 
 
+def test_what_is_logged_is_the_distance_of_the_nearest_answer_among_all():
+    logged, engine = [], make_engine()
+    page = build_page(engine, IMAGES[:1], ["one"], log=lambda *line: logged.append(line))
+    client = Client(serve(page, prevent_thread_lock=True, inline=False), verbose=False)
+    try:
+        first = client.predict(data_url(DARK_SQUARE), "mean", [], api_name="/search")[0]
+        client.predict(data_url(DARK_SQUARE), "mean", ["shoe"], api_name="/search")  # farther by choice
+        with pytest.raises(AppError):
+            client.predict("no base64!", "mean", [], api_name="/search")
+        ((retriever, distance),) = logged
+        assert retriever == "mean" and round(distance, 4) == first["distance"]
+    finally:
+        page.close(verbose=False)
+
+
 def request(address, method, path, body=None):
     """A request as written: no client in between that would tidy up its path."""
     host = address.removeprefix("http://").rstrip("/")
@@ -264,17 +280,42 @@ def test_names_are_escaped_and_every_picture_has_one():
     assert 'alt=""' not in text
 
 
-def test_command_line(monkeypatch):
+@pytest.mark.parametrize(
+    ("distances", "texts"),
+    [
+        ([0.1, 0.21], ["0.10", "0.21"]),
+        ([0.0101, 0.0122], ["0.010", "0.012"]),
+        ([0.01234, 0.01236, 0.5], ["0.0123", "0.0124", "0.5000"]),
+        ([0.123456, 0.123457], ["0.1235", "0.1235"]),  # four digits are the most
+        ([0.5, 0.5], ["0.50", "0.50"]),
+        ([1234.5, 99.0], ["1,234", "99"]),
+        ([1234.5, 1234.4], ["1,234.5", "1,234.4"]),
+        ([], []),
+    ],
+)
+def test_distances_have_as_many_digits_as_tell_them_apart(distances, texts):
+    assert app.distances_as_text(distances) == texts
+
+
+def test_command_line(monkeypatch, tmp_path):
     seen = {}
     monkeypatch.setattr(
         app, "build_engine", lambda count, cache, report: seen.update(count=count, cache=cache)
     )
     monkeypatch.setattr(
-        app, "build_page", lambda engine, *samples: type("Page", (), {"block_thread": lambda self: None})()
+        app,
+        "build_page",
+        lambda engine, *samples, log: seen.update(log=log) or SimpleNamespace(block_thread=lambda: None),
     )
     monkeypatch.setattr(app, "serve", lambda page, host, port, **options: seen.update(host=host, port=port))
     app.main(["--images", "500", "--port", "8001"])
-    assert seen == {"count": 500, "cache": app.CACHE, "host": "127.0.0.1", "port": 8001}
+    assert seen == {"count": 500, "cache": app.CACHE, "host": "127.0.0.1", "port": 8001, "log": None}
+    app.main(["--log", str(tmp_path / "log.tsv")])
+    seen["log"]("raw pixels", 0.12345)
+    seen["log"]("raw pixels", 2)
+    lines = (tmp_path / "log.tsv").read_text(encoding="utf-8").splitlines()
+    assert [line.split("\t")[1:] for line in lines] == [["raw pixels", "0.1235"], ["raw pixels", "2.0000"]]
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\t", line) for line in lines)
 
 
 # Nothing left to search
