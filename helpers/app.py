@@ -291,6 +291,13 @@ def build_page(engine, samples, sample_names, log=None):
     """
     names = list(engine.class_names)
 
+    def search(image, retriever, chosen, own=True, without=None):
+        """`engine.search`; how far the nearest of all is from a visitor's own picture is logged."""
+        answers = engine.search(image, retriever, chosen, without)
+        if log and own and not chosen:
+            log(retriever, answers[0].distance)
+        return answers
+
     def answer(query, retriever, classes):
         """(query, …) -> the answers' HTML and a sentence."""
         if query is None:
@@ -298,9 +305,7 @@ def build_page(engine, samples, sample_names, log=None):
         if retriever not in engine.indexes:
             raise gr.Error("There is no such way to search.")
         chosen = [names.index(name) for name in classes if name in names]
-        answers = engine.search(query["image"], retriever, chosen, query["without"])
-        if log and query.get("own") and not chosen:
-            log(retriever, answers[0].distance)
+        answers = search(query["image"], retriever, chosen, query["own"], query["without"])
         among = f" among {', '.join(names[label] for label in chosen)}" if chosen else ""
         if not answers:
             return "", f"{query['remark']} There is nothing to show: no other picture{among}.".strip()
@@ -312,7 +317,7 @@ def build_page(engine, samples, sample_names, log=None):
         steps = prepare(picture)
         image = list(steps.values())[-1][..., None]
         remark = " ".join([f"Searched with {name}.", *remarks])
-        query = {"image": image, "without": None, "remark": remark, "own": True}
+        query = {"image": image, "own": True, "without": None, "remark": remark}
         return query, _step_pictures(steps), *answer(query, retriever, classes)
 
     def refused(error):
@@ -339,6 +344,7 @@ def build_page(engine, samples, sample_names, log=None):
         i = _checked_index(event.index, len(samples))
         query = {
             "image": samples[i],
+            "own": False,
             "without": None,
             "remark": f"Searched with a picture of: {sample_names[i]}.",
         }
@@ -347,7 +353,8 @@ def build_page(engine, samples, sample_names, log=None):
     def on_answer(retriever, classes, event: gr.EventData):
         i = _checked_index(event.index, len(engine.images))
         image, name = engine.images[i], names[engine.labels[i]]
-        query = {"image": image, "without": i, "remark": f"Searched on from an answer: {name}."}
+        remark = f"Searched on from an answer: {name}."
+        query = {"image": image, "own": False, "without": i, "remark": remark}
         return query, _query_picture(image, name), *answer(query, retriever, classes)
 
     def search_by_program(picture: str, retriever: str, classes: list[str]) -> list[dict]:
@@ -362,9 +369,7 @@ def build_page(engine, samples, sample_names, log=None):
             image = list(prepare(open_picture(_from_data_url(picture))[0]).values())[-1][..., None]
         except PictureError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        answers = engine.search(image, retriever, [names.index(name) for name in classes])
-        if log and not classes:
-            log(retriever, answers[0].distance)
+        answers = search(image, retriever, [names.index(name) for name in classes])
         return [
             {"index": a.index, "class": names[a.label], "distance": round(a.distance, 4)} for a in answers
         ]

@@ -214,11 +214,11 @@ def _faiss(gallery, k, dist):
         which, where = np.nonzero(values[who] <= limit[who, None])
         yield who, which, items[who][which, where]
         for i in np.flatnonzero(~sure):
-            more, farthest = fetched, -np.inf
-            while more < m and farthest <= limit[i]:
+            more, reached = fetched, -np.inf
+            while more < m and reached <= limit[i]:
                 more = min(8 * more, m)
                 values, items = look(query[i : i + 1], more)
-                farthest = values[0, -1]
+                reached = values[0, -1]
             items = items[values <= limit[i]]
             yield np.array([i]), np.zeros(len(items), int), items
 
