@@ -63,7 +63,29 @@ def pytest_configure(config):
             os.environ.setdefault(name, threads)
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption(
+        "--each-value-once",
+        action="store_true",
+        help="of a test's combinations run only enough for every value of every parameter to occur",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
     """Long files first, so that no process is left with one at the end; the order within a file stays."""
+    if config.getoption("--each-value-once"):
+        items[:] = each_value_once(items)
     place = {file: i for i, file in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: place.get(item.nodeid.split("::")[0], len(place)))
+
+
+def each_value_once(items):
+    """The items whose parameters hold a value that no earlier item of the same test had."""
+    met, kept = set(), []
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        values = {(item.nodeid.split("[")[0], name, repr(value)) for name, value in parameters.items()}
+        if not parameters or not values <= met:
+            kept.append(item)
+        met |= values
+    return kept

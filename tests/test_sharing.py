@@ -65,3 +65,20 @@ def test_processes_share_the_threads_and_take_the_long_file_first(tmp_path, proc
     if not processes:
         first = next(line for line in run.stdout.splitlines() if "::test_one" in line)
         assert first.startswith("z/test_long.py")
+
+
+def test_each_value_of_each_parameter_occurs_once_where_that_is_enough():
+    def item(name, **params):
+        brackets = f"[{'-'.join(map(str, params.values()))}]" if params else ""
+        return SimpleNamespace(
+            nodeid=f"t.py::{name}{brackets}",
+            **({"callspec": SimpleNamespace(params=params)} if params else {}),
+        )
+
+    every = [item("both", a=a, b=b) for b in "xyz" for a in (1, 2)]
+    others = [item("plain"), item("other", a=1), item("other", a=2)]
+    kept = [i.nodeid for i in sharing.each_value_once(every + others)]
+    assert kept == [
+        "t.py::both[1-x]", "t.py::both[2-x]", "t.py::both[1-y]", "t.py::both[1-z]",
+        "t.py::plain", "t.py::other[1]", "t.py::other[2]",
+    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The programs that lesson 11 shows but does not run, since their libraries are no dependencies of the course.
+"""The programs that lesson 11 and its solutions show but do not run: their libraries are no dependencies of the course.
 
 Each runs here as it stands in the lesson, with fewer pictures, and is skipped where its library is not installed:
 
@@ -16,12 +16,13 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LESSON = ROOT / "notebooks/11_search_at_scale.ipynb"
+PLACES = [ROOT / "notebooks" / folder / "11_search_at_scale.ipynb" for folder in ("", "solutions")]
 
 
 def shown(first_line, **changes):
-    """The lesson's one Python block that contains this line, with some of its text changed."""
-    text = "\n".join(c.source for c in nbformat.read(LESSON, as_version=4).cells if c.cell_type == "markdown")
+    """The one Python block of lesson or solutions that contains this line, with some of its text changed."""
+    cells = [cell for path in PLACES for cell in nbformat.read(path, as_version=4).cells]
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.M | re.S)
     (block,) = [b for b in blocks if first_line in b]
     for old, new in changes.items():
@@ -55,7 +56,7 @@ def test_qdrant_filters_and_takes_the_root(tmp_path):
     program = shown("QdrantClient(path=", **{").points": ").points  # kept by the next line"})
     before = """
 import numpy as np
-rng = np.random.default_rng(0)
+rng, ROWS = np.random.default_rng(0), 300
 gallery = rng.normal(size=(300, 64)).astype(np.float32)
 gallery_labels, query = rng.integers(0, 10, 300), rng.normal(size=(1, 64)).astype(np.float32)
 """
