@@ -6,20 +6,31 @@ from helpers.checks import exercise
 from helpers.retrieval import nearest
 
 
-@exercise("the trick is exact enough wherever the numbers that it subtracts are as small as their difference")
+@exercise(
+    "the trick is exact enough wherever the numbers that it subtracts are as small as their difference",
+    returns="one float32 array of distances, a row for each query",
+)
 def exercise_1(centred_distances):
     rng = np.random.default_rng(0)
     query, gallery = rng.normal(size=(40, 16)), rng.normal(size=(50, 16)) + 0.5
     for shift, where in ((0, "around the origin"), (1000, "1,000 away from the origin")):
         q, g = (query + shift).astype(np.float32), (gallery + shift).astype(np.float32)
-        result = np.asarray(centred_distances(q, g))
         expected = np.sqrt(_exact_squares(q, g))
+        kept = q.copy(), g.copy()
+        result = np.asarray(centred_distances(q, g))
+        assert np.array_equal(q, kept[0]) and np.array_equal(g, kept[1]), (
+            "your function changed the arrays that it was given: `-=` works in place, write `query = query - …`"
+        )
         assert result.shape == (40, 50), (
             f"expected shape (40, 50), one row for each query, got {result.shape}"
         )
         assert result.dtype == np.float32, f"stay in float32: your distances are {result.dtype}"
         assert not np.isnan(result).any(), "there is a nan: clamp at 0 before you take the root"
         assert not np.allclose(result, expected**2, rtol=1e-3), "these are squared distances: take the root"
+        one_side = [_exact_squares(q - g.mean(axis=0), g), _exact_squares(q, g - g.mean(axis=0))]
+        assert not any(np.allclose(result**2, squares, rtol=1e-2) for squares in one_side), (
+            "only one side was moved: subtract the same vector from queries *and* gallery"
+        )
         own_means = _exact_squares(q - q.mean(axis=0), g - g.mean(axis=0))
         assert not np.allclose(result**2, own_means, rtol=1e-3), (
             "queries and gallery were each centred on their own mean, which moves them against each other: "
@@ -36,7 +47,8 @@ def exercise_1(centred_distances):
 
 
 @exercise(
-    "a threshold turns a ranking into a decision; lesson 6's measures judge the ranking, not the threshold"
+    "a threshold turns a ranking into a decision; lesson 6's measures judge the ranking, not the threshold",
+    returns="a list with an integer array for each query",
 )
 def exercise_2(answers_within):
     gallery = np.array([[0.0, 0.0], [3.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.7, 0.0]], np.float32)
@@ -45,9 +57,13 @@ def exercise_2(answers_within):
     assert isinstance(result, list) and len(result) == 3, (
         "return a list with one array for each of the 3 queries"
     )
-    found = [np.asarray(r).tolist() for r in result]
     assert all(np.asarray(r).ndim == 1 for r in result), (
         "each query's answers should be an array with one axis"
+    )
+    found = [np.asarray(r).tolist() for r in result]
+    assert np.asarray(result[0]).dtype.kind != "b", "return the items' indices, not a mask over the gallery"
+    assert all(np.asarray(r).dtype.kind in "iu" for r in result if len(r)), (
+        f"return indices, which are integers; the first query's answers are {found[0]}"
     )
     assert found[1] == [], f"the query at (9, 9) has nothing within 2, but got {found[1]}"
     assert 1 not in found[0], "an item at distance 3 was returned for a radius of 2"
@@ -62,7 +78,7 @@ def exercise_2(answers_within):
         assert np.asarray(answers_within(query, gallery, radius)[0]).tolist() == expected, (
             f"for a radius of {radius} the answers are {expected}: are distances and radius both squared, or both not?"
         )
-    assert all(np.asarray(r).dtype.kind == "i" for r in result), "indices are integers, in empty arrays too"
+    assert all(np.asarray(r).dtype.kind in "iu" for r in result), "indices are integers, in empty arrays too"
     rng = np.random.default_rng(1)
     query, gallery = rng.normal(size=(20, 4)).astype(np.float32), rng.normal(size=(300, 4)).astype(np.float32)
     distances, indices = nearest(query, gallery, 300)
@@ -74,7 +90,8 @@ def exercise_2(answers_within):
 
 
 @exercise(
-    "the k best of all pieces are among the k best of each: that is how a search is spread over many machines"
+    "the k best of all pieces are among the k best of each: that is how a search is spread over many machines",
+    returns="two arrays: distances and indices",
 )
 def exercise_3(nearest_of_shards):
     rng = np.random.default_rng(2)
@@ -89,6 +106,12 @@ def exercise_3(nearest_of_shards):
         what = f"pieces of {sizes} items"
         assert indices.shape == (7, 6), f"{what}: expected indices of shape (7, 6), got {indices.shape}"
         assert distances.shape == (7, 6), f"{what}: expected distances of shape (7, 6), got {distances.shape}"
+        assert not np.allclose(distances, expected_distances**2, rtol=1e-3, atol=1e-5), (
+            f"{what}: these are squared distances"
+        )
+        assert (np.diff(distances, axis=1) >= 0).all(), (
+            f"{what}: a query's answers should be sorted, nearest first"
+        )
         assert not (overwrite and not np.allclose(distances, expected_distances, atol=1e-4)), (
             f"{what}: wrong distances when each piece is overwritten by the next one: keep each query's k best so far, "
             "not the pieces"
