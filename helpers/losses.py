@@ -21,25 +21,35 @@ NUMBER_THEM = "Number the classes from 0: `labels, classes = helpers.sampling.nu
 NOT_EXACT_FROM = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24, "float64": 2**53}
 
 
-def pairwise_distances(embeddings, squared=False):
+def pairwise_distances(embeddings, squared=False, others=None):
     """Distance from every embedding of the batch to every other one.
 
     Args:
         embeddings: float tensor (B, d).
         squared: return squared distances, which skips the square root.
+        others: float tensor (M, d), if the distances to these are wanted instead.
 
     Returns:
-        float32 tensor (B, B). Where two embeddings coincide the distance and its gradient are exactly 0.
+        float32 tensor (B, B), or (B, M). Where two embeddings of the batch coincide the distance and its gradient are
+        exactly 0.
 
     ‖a‖² + ‖b‖² − 2ab loses the digits that its terms share, so a batch far from the origin is first moved there, which
     changes no distance. What remains is a batch that is itself wide: a distance below a thousandth of its width is not
     to be trusted.
     """
     embeddings = ops.cast(embeddings, "float32")  # in bfloat16 the subtraction below would lose every digit
-    embeddings = embeddings - ops.stop_gradient(nearest_to_mean(embeddings))
-    products = ops.matmul(embeddings, ops.transpose(embeddings))  # (B, B)
-    norms = ops.diagonal(products)  # (B,), rounded as the products are: equal rows are 0 apart
-    distances = ops.maximum(norms[:, None] + norms[None, :] - 2.0 * products, 0.0)
+    origin = ops.stop_gradient(nearest_to_mean(embeddings))
+    embeddings = embeddings - origin
+    if others is None:
+        products = ops.matmul(embeddings, ops.transpose(embeddings))  # (B, B)
+        norms = their_norms = ops.diagonal(
+            products
+        )  # (B,), rounded as the products are: equal rows are 0 apart
+    else:
+        others = ops.cast(others, "float32") - origin
+        products = ops.matmul(embeddings, ops.transpose(others))  # (B, M)
+        norms, their_norms = (ops.sum(ops.square(x), axis=1) for x in (embeddings, others))
+    distances = ops.maximum(norms[:, None] + their_norms[None, :] - 2.0 * products, 0.0)
     return distances if squared else safe_sqrt(distances)
 
 
@@ -387,8 +397,26 @@ class MetricLossBase(LabelLoss):
         return {**super().get_config(), **self.settings}
 
 
+class PairLossBase(MetricLossBase):
+    """What the losses over pairs share: the batch is compared with itself, or with a memory (`CrossBatchMemory`)."""
+
+    def call(self, y_true, y_pred):
+        return self.compare(y_pred, None, *pair_masks(y_true))
+
+    def compare(self, embeddings, others, positive, negative):
+        """The loss of each embedding (B, d), compared with `others` (M, d), or with the batch itself if it is None.
+
+        Args:
+            positive, negative: boolean tensors (B, M), which pairs are of one class and which of two.
+
+        Returns:
+            float32 tensor (B,), whose mean is the loss.
+        """
+        raise NotImplementedError
+
+
 @keras.saving.register_keras_serializable("metric_learning")
-class ContrastiveLoss(MetricLossBase):
+class ContrastiveLoss(PairLossBase):
     """Pull positives closer than one distance, push negatives farther than another.
 
     The mean of [d − positive_margin]+ over the positive pairs where it is above 0, plus the mean of
@@ -402,16 +430,15 @@ class ContrastiveLoss(MetricLossBase):
     def __init__(self, positive_margin=0.0, negative_margin=1.0, **kwargs):
         super().__init__({"positive_margin": positive_margin, "negative_margin": negative_margin}, **kwargs)
 
-    def call(self, y_true, y_pred):
-        distances = pairwise_distances(y_pred)  # (B, B)
-        positive, negative = pair_masks(y_true)  # (B, B) each
+    def compare(self, embeddings, others, positive, negative):
+        distances = pairwise_distances(embeddings, others=others)  # (B, M)
         pull = ops.where(positive, ops.relu(distances - self.positive_margin), 0.0)
         push = ops.where(negative, ops.relu(self.negative_margin - distances), 0.0)
         return ops.sum(shares_of_mean(pull, pull > 0) + shares_of_mean(push, push > 0), axis=1)  # (B,)
 
 
 @keras.saving.register_keras_serializable("metric_learning")
-class MultiSimilarityLoss(MetricLossBase):
+class MultiSimilarityLoss(PairLossBase):
     """Weigh every pair by how it compares with the anchor's other pairs.
 
     For each anchor, with s the cosines between rows of `y_pred` (B, d):
@@ -433,9 +460,8 @@ class MultiSimilarityLoss(MetricLossBase):
         super().__init__(settings if epsilon is None else {**settings, "epsilon": epsilon}, **kwargs)
         self.epsilon = plain(epsilon)
 
-    def call(self, y_true, y_pred):
-        similarities = cosines(y_pred, y_pred)  # (B, B)
-        positive, negative = pair_masks(y_true)  # (B, B) each
+    def compare(self, embeddings, others, positive, negative):
+        similarities = cosines(embeddings, embeddings if others is None else others)  # (B, M)
         if self.epsilon is not None:
             nearest_negative = ops.max(
                 ops.where(negative, similarities, -float("inf")), axis=1, keepdims=True
@@ -452,7 +478,7 @@ class MultiSimilarityLoss(MetricLossBase):
 
 
 @keras.saving.register_keras_serializable("metric_learning")
-class SupConLoss(MetricLossBase):
+class SupConLoss(PairLossBase):
     """For each anchor, pick its positives out of all other images of the batch: a softmax over cosines.
 
     −log p(positive), averaged over the anchor's positives, where p is the softmax of cosine / temperature over all
@@ -465,15 +491,86 @@ class SupConLoss(MetricLossBase):
     def __init__(self, temperature=0.1, **kwargs):
         super().__init__({"temperature": temperature}, **kwargs)
 
-    def call(self, y_true, y_pred):
-        logits = cosines(y_pred, y_pred) / self.temperature  # (B, B)
-        positive, negative = pair_masks(y_true)  # (B, B) each
+    def compare(self, embeddings, others, positive, negative):
+        logits = cosines(embeddings, embeddings if others is None else others) / self.temperature  # (B, M)
         others = ops.logical_or(positive, negative)
         log_sum = ops.logsumexp(ops.where(others, logits, -1e9), axis=1, keepdims=True)  # (B, 1)
         penalties = ops.sum(ops.where(positive, log_sum - logits, 0.0), axis=1)  # (B,)
         penalties = penalties / ops.maximum(ops.sum(ops.cast(positive, "float32"), axis=1), 1.0)
         valid = ops.logical_and(ops.any(positive, axis=1), ops.any(negative, axis=1))
         return shares_of_mean(penalties, valid)
+
+
+@keras.saving.register_keras_serializable("metric_learning")
+class CrossBatchMemory(keras.layers.Layer):
+    """Compare each batch with itself and with the embeddings of earlier batches, which take no memory for gradients.
+
+    `CrossBatchMemory(SupConLoss(), size=2048)([embeddings, labels])` returns the embeddings (B, d) as they are, and
+    adds a loss to the model's while it trains: that of the batch, plus that of the batch against the memory. Then the
+    batch enters the memory, and the oldest leave it. So a batch never meets its own copy, only embeddings of earlier
+    steps as the network made them then: without gradient, and the staler the faster the network changes. The memory is
+    saved with the model's weights.
+
+    Args:
+        loss: a loss over pairs (`ContrastiveLoss`, `MultiSimilarityLoss`, `SupConLoss`).
+        size: embeddings in the memory.
+        start: steps before the memory counts: in the first ones what it holds is soon stale.
+
+    `labels` is a model's input of class numbers (B,): `keras.Input((), dtype="int32")`.
+
+    Source: Wang et al., Cross-Batch Memory for Embedding Learning, 2020 (arXiv 1912.06798). There the batch enters the
+    memory before the two are compared.
+    """
+
+    def __init__(self, loss, size, start=0, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, **kwargs)
+        if not isinstance(loss, PairLossBase):
+            raise ValueError(f"loss must be a loss over pairs, such as SupConLoss(), not {loss!r}.")
+        for name, value, least in (("size", size, 1), ("start", start, 0)):
+            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} must be an integer ≥ {least}, not {value!r}.")
+        self.loss, self.size, self.start = loss, int(size), int(start)
+
+    def build(self, input_shape):
+        dimensions = input_shape[0][-1]
+        self.embeddings = self.add_weight(
+            shape=(self.size, dimensions), initializer="zeros", trainable=False, name="embeddings"
+        )
+        self.labels, self.filled, self.steps = (
+            self.add_weight(shape=shape, dtype="int32", initializer="zeros", trainable=False, name=name)
+            for name, shape in (("labels", (self.size,)), ("filled", ()), ("steps", ()))
+        )
+
+    def call(self, inputs, training=False):
+        embeddings, labels = inputs
+        if not training:
+            return embeddings
+        labels = ops.cast(class_numbers(labels), "int32")  # (B,)
+        of_batch = ops.mean(self.loss.compare(embeddings, None, *pair_masks(labels)))
+        older, older_labels = ops.convert_to_tensor(self.embeddings), ops.convert_to_tensor(self.labels)
+        known = ops.arange(self.size) < self.filled
+        same = ops.equal(labels[:, None], older_labels[None, :])  # (B, size)
+        positive, negative = ops.logical_and(same, known), ops.logical_and(ops.logical_not(same), known)
+        of_memory = ops.mean(self.loss.compare(embeddings, older, positive, negative))
+        self.add_loss(of_batch + ops.where(self.steps >= self.start, of_memory, 0.0))
+        newest_first = ops.concatenate([ops.stop_gradient(ops.cast(embeddings, "float32")), older], axis=0)
+        their_labels = ops.concatenate([labels, older_labels], axis=0)
+        self.embeddings.assign(ops.reshape(newest_first[: self.size], self.embeddings.shape))
+        self.labels.assign(ops.reshape(their_labels[: self.size], (self.size,)))
+        self.filled.assign(ops.minimum(self.filled + ops.shape(labels)[0], self.size))
+        self.steps.assign(self.steps + 1)
+        return embeddings
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+    def get_config(self):
+        loss = keras.saving.serialize_keras_object(self.loss)
+        return {**super().get_config(), "loss": loss, "size": self.size, "start": self.start}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "loss": keras.saving.deserialize_keras_object(config["loss"])})
 
 
 # Losses over proxies: one learnable vector per class stands for its images

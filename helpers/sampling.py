@@ -232,10 +232,24 @@ def flip_and_shift(images, rng, pixels=2):
     """
     mirrored = rng.random(len(images)) < 0.5
     images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-    if pixels == 0:
-        return images
+    return shift(images, rng, pixels) if pixels > 0 else images
+
+
+def shift(images, rng, pixels=2, fill=0):
+    """Move each image by up to `pixels` in each direction.
+
+    Args:
+        images: array (B, height, width, channels).
+        rng: a `numpy.random.Generator`.
+        pixels: the largest shift.
+        fill: what moves in from outside, 255 for pictures on white paper.
+
+    Returns:
+        A new array of the same shape and dtype.
+    """
     height, width = images.shape[1:3]
-    padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
+    around = ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
+    padded = np.pad(images, around, constant_values=fill)
     moves = rng.integers(0, 2 * pixels + 1, (len(images), 2))
     return np.stack(
         [
@@ -243,6 +257,25 @@ def flip_and_shift(images, rng, pixels=2):
             for image, (down, right) in zip(padded, moves, strict=True)
         ]
     )
+
+
+def vary_colours(images, rng, strength=0.3):
+    """Give each image other inks on the same white paper: stronger or weaker, each of the three channels by itself.
+
+    What a channel takes away from white, 255 − value, is multiplied by a random factor from 1 − strength to
+    1 + strength, one for each image and channel.
+
+    Args:
+        images: uint8 array (B, height, width, channels).
+        rng: a `numpy.random.Generator`.
+        strength: 0 to 1.
+
+    Returns:
+        A new uint8 array of the same shape.
+    """
+    factors = rng.uniform(1 - strength, 1 + strength, (len(images), 1, 1, images.shape[-1]))
+    ink = (255 - images) * factors.astype(np.float32)
+    return (255 - np.minimum(ink, 255)).astype(np.uint8)
 
 
 def erase(images, rng, sides=(4, 12)):
