@@ -98,8 +98,8 @@ def exercise_2(find_leak):
         "without a leak, return an empty array of integers, which can be used as an index; np.array([]) holds floats"
     )
     growth = _growth(find_leak)
-    growth = growth if growth < 8 else min(growth, _growth(find_leak))  # twice, before anybody is accused
-    assert growth < 8, (
+    growth = growth if growth < 6.5 else min(growth, _growth(find_leak))  # twice, before anybody is accused
+    assert growth < 6.5, (  # 4 for a set, 16 for all pairs
         f"four times the queries and four times the gallery took {growth:.0f} times as long: you compare pair by pair. "
         "Put the gallery's images into a set, as bytes, and look each query up in it"
     )
