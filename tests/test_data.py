@@ -106,7 +106,7 @@ def test_images_are_writable(tiny_folder):
 
 @pytest.mark.parametrize("name", ["cifar10", "Fashion_MNIST", "", None])
 def test_unknown_name_is_refused_with_the_known_ones(name):
-    message = f"^No data set is called {name!r}. Choose 'fashion_mnist', 'mnist' or 'mnist_5000'.$"
+    message = f"^No data set is called {name!r}. Choose 'fashion_mnist', 'mnist', 'mnist_5000' or 'emoji'.$"
     with pytest.raises(ValueError, match=message):
         load(name)
 
