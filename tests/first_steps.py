@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_LESSON = "00_start_here.ipynb"  # JupyterLab opened with a file has that file's folder as its root
-A_FEW_TESTS = "notebooks/solutions/06_recall_at_k.ipynb tests/test_checks.py"
+A_FEW_TESTS = "notebooks/solutions/06_recall_at_k.ipynb tests/test_metrics.py"
 MINUTES = 40  # to install everything over a slow line
 
 
