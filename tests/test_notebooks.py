@@ -150,6 +150,22 @@ def test_anatomy(path):
 
 
 @each_lesson
+def test_reading_time_is_counted(path):
+    """200 words a minute and 10 s for each cell of code; more than 45 minutes would be two lessons."""
+    words = len(prose(path).split())
+    counted = words / 200 + len(cells(path, "code")[1:]) / 6
+    stated = int(re.search(r"\*\*Time\*\* reading (\d+) min", cells(path)[0].source)[1])
+    assert abs(stated - counted) <= 2.5 and counted <= 45, counted
+    running = re.search(r"running (.+) on two CPU cores", cells(path)[0].source)[1]
+    (row,) = [
+        line
+        for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| [") and f"](notebooks/{path.name})" in line
+    ]
+    assert f"| {stated} min · {running} |" in row
+
+
+@each_lesson
 def test_checkpoints_assert_and_print_one_line(path):
     checkpoints = [c for c in cells(path, "code") if c.source.startswith("# Checkpoint")]
     assert len(checkpoints) >= 2
