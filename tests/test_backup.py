@@ -67,12 +67,14 @@ class Training:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no kill -9")
-def test_a_training_killed_three_times_ends_as_if_it_had_not_been(tmp_path):
+def test_a_training_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path):
+    # What differs between the backends one kill shows as well as three.
+    kills = 3 if keras.backend.backend() == "tensorflow" else 1
     undisturbed = Training(tmp_path / "undisturbed")
     seed = random.randrange(10**6)
     rng = random.Random(seed)
     first, begun = 0, []
-    for _ in range(3):
+    for _ in range(kills):
         killed = Training(tmp_path / "killed")
         moment = (first + rng.randrange(3), rng.randrange(10))  # of 9 epochs, each of 12 batches
         killed.run(moment)
@@ -83,7 +85,7 @@ def test_a_training_killed_three_times_ends_as_if_it_had_not_been(tmp_path):
     last = Training(tmp_path / "killed")
     result, expected = json.loads(last.run()), json.loads(undisturbed.run())
     assert last.epochs == list(range(first, 9)), f"seed {seed}"
-    assert len(begun + last.epochs) <= 9 + 3, f"seed {seed}: more than one epoch lost by a kill"
+    assert len(begun + last.epochs) <= 9 + kills, f"seed {seed}: more than one epoch lost by a kill"
     assert expected["recall"] > 0.5
     assert abs(result["recall"] - expected["recall"]) <= 0.005, f"seed {seed}"
     assert result == expected, (

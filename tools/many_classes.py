@@ -42,7 +42,7 @@ LOSSES = {
     "proxy-anchor": ("ProxyAnchorLoss", {}, "scale", (16, 32)),
 }
 PROXY_LOSSES = ("normalised softmax", "CosFace", "proxy-anchor")
-NUMBERS_OF_CLASSES = (50, 100, 200, 400, 700)
+NUMBERS_OF_CLASSES = (50, 100, 200, 400, 699)
 # name: (classes in a batch, embeddings in the memory, steps before it counts)
 MEMORIES = {
     "8 classes": (8, 0, 0),
