@@ -91,7 +91,9 @@ THE_SAME_ON_EVERY_BACKEND = {  # unit tests that start Keras, and why TensorFlow
 
 def test_continuous_integration_runs_every_backend():
     script = (ROOT / ".ci/backend").read_text(encoding="utf-8").replace("\\\n", " ")
-    command = re.search(r"/bin/pytest\" -n 0 --nbval-cell-timeout=1800 --each-value-once (.*)$", script, flags=re.M)[1]
+    command = re.search(
+        r"/bin/pytest\" -n 0 --nbval-cell-timeout=1800 --each-value-once (.*)$", script, flags=re.M
+    )[1]
     rooms, lessons = re.fullmatch(r"tests/test_{(.*)}\.py +notebooks/{(.*)}\.ipynb", command).groups()
     assert [name[:2] for name in lessons.split(",")] == ["03", "04"]
     assert all((ROOT / f"notebooks/{name}.ipynb").exists() for name in lessons.split(","))
