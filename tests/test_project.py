@@ -82,6 +82,7 @@ THE_SAME_ON_EVERY_BACKEND = {  # unit tests that start Keras, and why TensorFlow
     "test_checks_lesson07": "maps are drawn of embeddings that are given",
     "test_compare_losses": "the tool's stored trainings are TensorFlow's",
     "test_data": "Keras only fetches a file here",
+    "test_many_classes": "the tool's stored trainings are TensorFlow's",
     "test_pictures": "batches of picture files are NumPy's; drawing them is test_sampling's",
     "test_readme": "the names in README's block; what they do is tested in their rooms",
     "test_scoreboard": "the stored figures are TensorFlow's",
