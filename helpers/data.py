@@ -64,9 +64,7 @@ class EmojiDataset(NamedTuple):
     class_names: tuple[str, ...]  # C names, as Unicode calls the emoji
     characters: tuple[str, ...]  # C, the emoji themselves
     groups: tuple[str, ...]  # C, Unicode's group of each class: "Food & Drink", …
-    splits: (
-        np.ndarray
-    )  # text (C,): "training", "validation" or "test"; `splits[labels]` is that of each image
+    splits: np.ndarray  # text (C,): "training", "validation" or "test"; of each image: `splits[labels]`
     hand_names: tuple[str, ...]
 
 
@@ -113,19 +111,6 @@ class EmojiSplit(NamedTuple):
     y_valid: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
-
-
-class UnseenHandSplit(NamedTuple):
-    """The same sets of classes, and a hand that only the queries show."""
-
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_valid: np.ndarray
-    y_valid: np.ndarray
-    x_query: np.ndarray
-    y_query: np.ndarray
-    x_gallery: np.ndarray
-    y_gallery: np.ndarray
 
 
 def load(name, folder=None, size=None):
@@ -226,12 +211,7 @@ def _load_mnist_5000():
 def _load_emoji(folder, size):
     if size not in (64, 32, 16):
         raise ValueError(f"The emoji come in 64, 32 or 16 pixels, not {size!r}.")
-    text = _existing(folder / "index.json").read_bytes()
-    if hashlib.sha256(text).hexdigest() != EMOJI_INDEX_SHA256:
-        raise ValueError(
-            f"{folder / 'index.json'} does not hold the original data: its sha256 differs. {CURE}"
-        )
-    index = json.loads(text)
+    index = json.loads(_read_original(folder / "index.json", EMOJI_INDEX_SHA256))
     classes, hands = index["classes"], index["hands"]
     labels = [np.array(hand["classes"], dtype=np.int64) for hand in hands]
     return EmojiDataset(
@@ -250,15 +230,19 @@ def _load_emoji(folder, size):
 
 def _read_sheet(path, count, sha256, size):
     """The first `count` pictures of a sheet that shows them side by side, 64 × 64 pixels each: uint8 (count, …, 3)."""
-    content = _existing(path).read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise ValueError(f"{path} does not hold the original data: its sha256 differs. {CURE}")
-    with Image.open(BytesIO(content)) as picture:
+    with Image.open(BytesIO(_read_original(path, sha256))) as picture:
         # Each pixel is the mean of a square of them, halves rounded up.
         sheet = np.asarray(picture.reduce(64 // size))
     rows, columns = len(sheet) // size, sheet.shape[1] // size
     tiles = sheet.reshape(rows, size, columns, size, 3).swapaxes(1, 2)
     return tiles.reshape(rows * columns, size, size, 3)[:count]
+
+
+def _read_original(path, sha256):
+    content = _existing(path).read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError(f"{path} does not hold the original data: its sha256 differs. {CURE}")
+    return content
 
 
 def load_image_folder(folder, size, colour=True, fit="pad", background=255):
@@ -475,7 +459,7 @@ def unseen_hand_split(data, hand):
         hand: one of `data.hand_names`.
 
     Returns:
-        An `UnseenHandSplit`.
+        An `HonestSplit`.
 
     Raises:
         ValueError: there is no such hand.
@@ -488,4 +472,4 @@ def unseen_hand_split(data, hand):
     gallery = (parts == "test") & ~drawn
     query = (parts == "test") & drawn & np.isin(data.labels, data.labels[gallery])
     chosen = [(parts == "training") & ~drawn, (parts == "validation") & ~drawn, query, gallery]
-    return UnseenHandSplit(*(array[mask] for mask in chosen for array in (data.images, data.labels)))
+    return HonestSplit(*(array[mask] for mask in chosen for array in (data.images, data.labels)))

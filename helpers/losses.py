@@ -493,8 +493,8 @@ class SupConLoss(PairLossBase):
 
     def compare(self, embeddings, others, positive, negative):
         logits = cosines(embeddings, embeddings if others is None else others) / self.temperature  # (B, M)
-        others = ops.logical_or(positive, negative)
-        log_sum = ops.logsumexp(ops.where(others, logits, -1e9), axis=1, keepdims=True)  # (B, 1)
+        either = ops.logical_or(positive, negative)
+        log_sum = ops.logsumexp(ops.where(either, logits, -1e9), axis=1, keepdims=True)  # (B, 1)
         penalties = ops.sum(ops.where(positive, log_sum - logits, 0.0), axis=1)  # (B,)
         penalties = penalties / ops.maximum(ops.sum(ops.cast(positive, "float32"), axis=1), 1.0)
         valid = ops.logical_and(ops.any(positive, axis=1), ops.any(negative, axis=1))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from helpers.losses import SupConLoss
 from helpers.metrics import map_at_r, recall_at_k
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))  # one tool imports another
 spec = importlib.util.spec_from_file_location("many_classes", ROOT / "tools/many_classes.py")
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)

@@ -27,10 +27,8 @@ from helpers.data import DATA_FOLDER
 
 SIDE, COLUMNS = 64, 32  # of a picture in pixels, of a sheet in pictures
 SEED, TRAINING_CLASSES, VALIDATION_CLASSES = 0, 699, 200
-HANDS_NEEDED, PICTURES_NEEDED = (
-    5,
-    4,
-)  # of a class: so many hands drew it, so many pictures are left at the end
+HANDS_NEEDED = 5  # to draw an emoji, if it is to be a class
+PICTURES_NEEDED = 4  # to be left of a class at the end
 
 
 class Package(NamedTuple):

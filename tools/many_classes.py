@@ -19,6 +19,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # before Keras imports Tens
 
 import keras
 import numpy as np
+from train_embedding import RearrangedBatches
 
 from helpers import losses
 from helpers.data import emoji_split, load, unseen_hand_split
@@ -52,21 +53,6 @@ MEMORIES = {
     "30 classes": (30, 0, 0),
     "30 classes, memory 4,096": (30, 4096, 0),
 }
-
-
-class WithLabels(keras.utils.PyDataset):
-    """Batches for a model that takes the labels as an input, as `CrossBatchMemory` does."""
-
-    def __init__(self, batches):
-        super().__init__()
-        self.batches = batches
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __getitem__(self, index):
-        images, labels = self.batches[index]
-        return ((images, labels.astype("int32")),)
 
 
 def train(
@@ -107,7 +93,7 @@ def train(
         remember = losses.CrossBatchMemory(loss, memory, start)
         model = keras.Model([network.input, label], remember([network.output, label]))
         model.compile(optimizer)
-        batches = WithLabels(batches)
+        batches = RearrangedBatches(batches, lambda images, labels: ((images, labels.astype("int32")),))
     else:
         model = keras.Sequential([network, losses.CosineProxies(len(classes))]) if proxies else network
         model.compile(optimizer, loss)

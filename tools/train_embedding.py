@@ -68,19 +68,18 @@ class ConvolutionMuon(keras.optimizers.Muon):
         return x * float(max(rows, columns) ** 0.5 * self.rms_rate)
 
 
-class BatchesForTwoLosses(keras.utils.PyDataset):
-    """The same batches with their labels twice, once for each loss."""
+class RearrangedBatches(keras.utils.PyDataset):
+    """The same batches in the form that a model wants: what `arrange(images, labels)` makes of each."""
 
-    def __init__(self, batches):
+    def __init__(self, batches, arrange):
         super().__init__()
-        self.batches = batches
+        self.batches, self.arrange = batches, arrange
 
     def __len__(self):
         return len(self.batches)
 
     def __getitem__(self, index):
-        images, labels = self.batches[index]
-        return images, (labels, labels)
+        return self.arrange(*self.batches[index])
 
 
 OPTIMISERS = {
@@ -150,7 +149,7 @@ def train_cycle(network, recipe, cycle, seed, data, backup, callbacks):
     )
     watch = RecallCallback(data.x_valid, data.y_valid, embedding=network)
     with_proxies.fit(
-        BatchesForTwoLosses(batches),
+        RearrangedBatches(batches, lambda images, labels: (images, (labels, labels))),  # once for each loss
         epochs=cycle["epochs"],
         verbose=2,
         callbacks=[watch, *callbacks, Backup(backup, batches, delete=False)],
